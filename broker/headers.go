@@ -87,19 +87,34 @@ func (h Headers) Values(key string) []string {
 	return values
 }
 
-// All yields every field.
+// All yields every field. On a view it lists them first.
 func (h Headers) All() iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {
-		if h.view != nil {
-			h.view.Range(yield)
-			return
-		}
-		for i := range h.fields {
-			if !yield(h.fields[i].Key, h.fields[i].Value) {
+		// yield is not handed to the view: it would escape, and so every loop over
+		// a list would allocate as well.
+		for _, f := range h.list() {
+			if !yield(f.Key, f.Value) {
 				return
 			}
 		}
 	}
+}
+
+// list returns the fields, to be read only.
+func (h Headers) list() []Header {
+	if h.view == nil {
+		return h.fields
+	}
+	return rangeFields(h.view)
+}
+
+// rangeFields returns the fields of v in a new slice.
+func rangeFields(v HeaderView) []Header {
+	var c []Header
+	for k, value := range v.Range {
+		c = append(c, Header{k, value})
+	}
+	return c
 }
 
 // Len returns the number of fields. On a view it counts them.
@@ -108,7 +123,7 @@ func (h Headers) Len() int {
 		return len(h.fields)
 	}
 	n := 0
-	for range h.All() {
+	for range h.view.Range {
 		n++
 	}
 	return n
@@ -129,12 +144,21 @@ func (h Headers) WithAdded(key, value string) Headers {
 	return fromFields(append(h.copyFields(1), Header{key, value}))
 }
 
+// WithAll returns a copy with those fields added at the end, in that order.
+func (h Headers) WithAll(fields ...Header) Headers {
+	if len(fields) == 0 {
+		return h
+	}
+	return fromFields(append(h.copyFields(len(fields)), fields...))
+}
+
 // Without returns a copy that lacks the keys.
 func (h Headers) Without(keys ...string) Headers {
-	c := make([]Header, 0, h.Len())
-	for k, v := range h.All() {
-		if !containsKey(keys, k) {
-			c = append(c, Header{k, v})
+	fields := h.list()
+	c := make([]Header, 0, len(fields))
+	for _, f := range fields {
+		if !containsKey(keys, f.Key) {
+			c = append(c, f)
 		}
 	}
 	return fromFields(c)
@@ -161,21 +185,15 @@ func (h Headers) copyFields(room int) []Header {
 	if h.view == nil {
 		return append(make([]Header, 0, len(h.fields)+room), h.fields...)
 	}
-	var c []Header
-	for k, v := range h.view.Range {
-		c = append(c, Header{k, v})
-	}
-	return c
+	return rangeFields(h.view)
 }
 
 func (h Headers) copyWithout(key string, room int) []Header {
-	if h.view == nil && len(h.fields) == 0 {
-		return make([]Header, 0, room)
-	}
-	c := make([]Header, 0, h.Len()+room)
-	for k, v := range h.All() {
-		if !EqualKey(k, key) {
-			c = append(c, Header{k, v})
+	fields := h.list()
+	c := make([]Header, 0, len(fields)+room)
+	for _, f := range fields {
+		if !EqualKey(f.Key, key) {
+			c = append(c, f)
 		}
 	}
 	return c
