@@ -34,7 +34,8 @@ func ReceiveBatch(ctx context.Context, sub Subscription, dst []IncomingMessage) 
 //
 // Nothing is lost when ctx ends: what was collected is returned without an error,
 // and an error that came after the first delivery is returned by the next call.
-// Close goes to sub. It has one receiver at a time, as every subscription.
+// Close goes to sub, and so do [Lag] and [BeginReceived]. It has one receiver at a
+// time, as every subscription.
 func Buffered(sub Subscription, wait time.Duration) *BufferedSubscription {
 	return &BufferedSubscription{Subscription: sub, wait: wait}
 }
@@ -78,7 +79,7 @@ func (b *BufferedSubscription) ReceiveBatch(ctx context.Context, dst []IncomingM
 		if err == nil {
 			continue
 		}
-		if more.Err() == nil {
+		if more.Err() == nil || !isContextError(err) {
 			b.mu.Lock()
 			b.pending = err
 			b.mu.Unlock()
@@ -99,6 +100,21 @@ func (b *BufferedSubscription) some(ctx context.Context, dst []IncomingMessage) 
 	}
 	dst[0] = m
 	return 1, nil
+}
+
+// Lag is that of sub. It answers [errors.ErrUnsupported] where sub has none.
+func (b *BufferedSubscription) Lag(ctx context.Context) (int64, error) {
+	return Lag(ctx, b.Subscription)
+}
+
+// Begin opens a transaction on sub. It answers [errors.ErrUnsupported] where sub
+// has none.
+func (b *BufferedSubscription) Begin(ctx context.Context) (Transaction, error) {
+	return BeginReceived(ctx, b.Subscription)
+}
+
+func isContextError(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 func (b *BufferedSubscription) takePending() error {
@@ -127,7 +143,11 @@ func PublishBatch(ctx context.Context, p Publisher, msgs []OutgoingMessage) erro
 	}
 	var failed *BatchError
 	for i := range msgs {
-		if err := p.Publish(ctx, msgs[i]); err != nil {
+		err := ctx.Err()
+		if err == nil {
+			err = p.Publish(ctx, msgs[i])
+		}
+		if err != nil {
 			if failed == nil {
 				failed = &BatchError{Errs: make([]error, len(msgs))}
 			}
