@@ -107,7 +107,7 @@ func newMessage(name string, msg *broker.OutgoingMessage) *Message {
 	copy(m.data, msg.Payload)
 	copy(m.data[len(msg.Payload):], msg.Key)
 	m.name = name
-	m.headers = msg.Headers.Owned()
+	m.headers = msg.Headers
 	m.body = len(msg.Payload)
 	m.hasKey = msg.Key != nil
 	m.count = 1

@@ -144,9 +144,6 @@ var (
 
 // checkHeaders says why h cannot be kept. Values hold any bytes.
 func checkHeaders(h broker.Headers) error {
-	if h.Len() == 0 {
-		return nil
-	}
 	for key := range h.All() {
 		if key == "" {
 			return errHeaderEmpty

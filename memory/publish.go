@@ -64,7 +64,8 @@ func (p *publisher) route(name string) *route {
 	return r
 }
 
-// checkMessage checks everything but the name.
+// checkMessage checks everything but the name, and makes the headers ours. msg is
+// our copy of what the caller gave.
 func (st *Store) checkMessage(op string, msg *broker.OutgoingMessage) error {
 	if msg.Options != nil {
 		return fail(op, msg.Name, broker.ErrInvalid, fmt.Errorf("%w (got a %T)", errOptions, msg.Options))
@@ -72,6 +73,7 @@ func (st *Store) checkMessage(op string, msg *broker.OutgoingMessage) error {
 	if st.maxPayload > 0 && len(msg.Payload) > st.maxPayload {
 		return fail(op, msg.Name, broker.ErrTooLarge, fmt.Errorf("the payload has %d bytes, the limit is %d", len(msg.Payload), st.maxPayload))
 	}
+	msg.Headers = msg.Headers.Owned()
 	if err := checkHeaders(msg.Headers); err != nil {
 		return fail(op, msg.Name, broker.ErrInvalid, err)
 	}
@@ -169,7 +171,8 @@ func (p *publisher) PublishBatch(ctx context.Context, msgs []broker.OutgoingMess
 	}
 	var failed *broker.BatchError
 	for i := range msgs {
-		err := p.publish(ctx, "publish", &msgs[i])
+		msg := msgs[i]
+		err := p.publish(ctx, "publish", &msg)
 		if err == nil {
 			continue
 		}

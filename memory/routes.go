@@ -3,6 +3,7 @@ package memory
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"sync/atomic"
 )
 
@@ -36,6 +37,7 @@ func (st *Store) resolve(name string, backlog bool) *route {
 	if r := st.routes[name]; r != nil {
 		return r
 	}
+	name = strings.Clone(name) // it may be a piece of something large
 	queues := st.takers(name)
 	if len(queues) == 0 {
 		b := st.backlogs[name]

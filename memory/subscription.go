@@ -23,7 +23,7 @@ type subscription struct {
 	// Guarded by q.mu, but for the channel.
 	waiter
 	closed      bool
-	receiving   bool     // a Receive waits
+	receiving   bool     // a Receive is waiting, or about to
 	starved     bool     // it waits for a settlement
 	unsettled   int      // how many deliveries are out
 	first, last *Message // these deliveries, in the order of their delivery
@@ -59,26 +59,36 @@ func (s *subscription) ReceiveBatch(ctx context.Context, dst []broker.IncomingMe
 
 // receive fills dst with at least one delivery.
 func (s *subscription) receive(ctx context.Context, dst []broker.IncomingMessage) (int, error) {
+	s.q.mu.Lock()
+	if s.receiving && !s.closed {
+		s.q.mu.Unlock()
+		return 0, fail("receive", s.name, broker.ErrInvalid, errConcurrent)
+	}
+	s.receiving = true
+	n, err := s.await(ctx, dst)
+	s.receiving = false
+	s.q.mu.Unlock()
+	for _, m := range dst[:n] {
+		m.(*Message).fill()
+	}
+	return n, err
+}
+
+// await takes what is there, and waits for it if it must. The queue is locked when
+// it is called and when it returns, and not while it waits.
+func (s *subscription) await(ctx context.Context, dst []broker.IncomingMessage) (int, error) {
 	q := s.q
 	for {
-		err := ctx.Err()
-		q.mu.Lock()
-		switch {
+		switch err := ctx.Err(); {
 		case s.closed:
-			err = broker.ErrClosed
+			return 0, fail("receive", s.name, broker.ErrClosed, nil)
 		case len(dst) == 0:
-			q.mu.Unlock()
 			return 0, nil
-		case err == nil && s.receiving:
-			err = errConcurrent
-		}
-		if err != nil {
-			// Whoever was woken and does not take passes the signal on.
+		case err != nil:
 			if !q.readers.remove(&s.waiter) {
-				q.passReader()
+				q.passReader() // s may have been woken for a message, which it leaves
 			}
-			q.mu.Unlock()
-			return 0, s.failed(err)
+			return 0, fail("receive", s.name, nil, err)
 		}
 		n := 0
 		for n < len(dst) && s.ready() {
@@ -86,10 +96,7 @@ func (s *subscription) receive(ctx context.Context, dst []broker.IncomingMessage
 			n++
 		}
 		if n > 0 {
-			q.mu.Unlock()
-			for _, m := range dst[:n] {
-				m.(*Message).fill()
-			}
+			q.readers.remove(&s.waiter)
 			return n, nil
 		}
 		if s.unsettled < s.limit {
@@ -97,28 +104,12 @@ func (s *subscription) receive(ctx context.Context, dst []broker.IncomingMessage
 		} else {
 			s.starved = true
 		}
-		s.receiving = true
 		q.mu.Unlock()
-
 		select {
 		case <-s.wake:
 		case <-ctx.Done():
 		}
 		q.mu.Lock()
-		s.receiving = false
-		q.mu.Unlock()
-	}
-}
-
-// failed is the answer of a Receive that ends with err.
-func (s *subscription) failed(err error) error {
-	switch {
-	case errors.Is(err, broker.ErrClosed):
-		return fail("receive", s.name, broker.ErrClosed, nil)
-	case errors.Is(err, errConcurrent):
-		return fail("receive", s.name, broker.ErrInvalid, err)
-	default:
-		return fail("receive", s.name, nil, err)
 	}
 }
 

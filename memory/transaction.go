@@ -191,6 +191,7 @@ func (t *transaction) plan() *commitPlan {
 			r = st.resolve(m.name, true)
 		}
 		p.routes[i] = r
+		m.name = r.name
 		for _, q := range r.queues {
 			p.need[q]++
 		}
