@@ -1,0 +1,178 @@
+package gostream
+
+import (
+	"context"
+	"errors"
+
+	"github.com/gostream/gostream/broker"
+)
+
+// do does a task, in the worker's own goroutine.
+func (c *consumer) do(t task, s *slot) {
+	if t.parked != nil {
+		c.again(t.parked)
+		return
+	}
+	f := c.plan.handler.newFrame()
+	attempt := 1
+	if n, ok := broker.DeliveryCount(t.msg); ok && n > 1 {
+		attempt = n
+	}
+	f.init(c.handlerCtx, c, t.msg, attempt)
+	f.began = s.start()
+	c.obs.onReceived(&f.delivery)
+	switch {
+	case c.svc.stopping.Load() && c.plan.properties.Redelivers:
+		c.giveBack(f, nil) // received, but not begun
+	case c.plan.most > 0 && attempt > c.plan.most:
+		c.carryOut(f, c.plan.policy.decide(failure{kind: failedProcess}), ErrDeliveriesExceeded)
+	default:
+		c.attempt(f)
+	}
+}
+
+// again goes on with a parked delivery: it repeats the publish that failed, or
+// calls the handler again.
+func (c *consumer) again(p *parked) {
+	old := p.frame
+	if broker.Stale(old.delivery.msg) {
+		c.log.Warn("parked message is stale, it is let go", "name", old.delivery.Name())
+		c.finish(old, OutcomeUnsettled, broker.ErrStale)
+		return
+	}
+	if p.pending != nil {
+		c.sendThenAck(old, p.pending)
+		return
+	}
+	f := c.plan.handler.newFrame()
+	f.init(c.handlerCtx, c, old.delivery.msg, old.delivery.attempt+1)
+	f.began = old.began
+	c.attempt(f)
+}
+
+// attempt handles a delivery and settles it. It runs at most once for each frame,
+// and settles also where the handler panics or ends the goroutine.
+func (c *consumer) attempt(f *frame) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		// Around the middleware, once more: the function's own panics were
+		// errors before they came here.
+		var err error = ErrGoexit
+		if r := recover(); r != nil {
+			err = newPanicError(r)
+		}
+		c.conclude(f, err)
+	}()
+	err := c.chain(f, &f.batch)
+	returned = true
+	c.conclude(f, err)
+}
+
+// core is the innermost Next: decode, call, publish the reply.
+func (c *consumer) core(ctx context.Context, b *Batch) error {
+	f, h := b.frame, c.plan.handler
+	if h.send != nil && h.send.toReplyTo && !h.out.envelope && f.delivery.Headers().ReplyTo() == "" {
+		return ErrNoReplyTo
+	}
+	if err := h.run(ctx, f, c.plan); err != nil || h.send == nil {
+		return err
+	}
+	return c.publishReply(ctx, f)
+}
+
+// conclude settles a delivery by the error that its attempt ended with.
+func (c *consumer) conclude(f *frame, err error) {
+	if err == nil {
+		c.acknowledge(f, OutcomeAcked, nil)
+		return
+	}
+	if broker.Stale(f.delivery.msg) {
+		c.log.Warn("message failed and is stale, it is let go", c.failureAttrs(f, err)...)
+		c.finish(f, OutcomeUnsettled, err)
+		return
+	}
+	d := c.plan.policy.decide(failure{
+		kind:     f.failureKind(err),
+		err:      err,
+		attempt:  f.delivery.attempt,
+		request:  c.isRequest(f),
+		draining: c.svc.stopping.Load(),
+		random:   c.svc.random(),
+	})
+	c.carryOut(f, d, err)
+}
+
+// failureKind says what failed.
+func (f *frame) failureKind(err error) failureKind {
+	var p *PanicError
+	switch {
+	case f.undecodable && errors.Is(err, ErrUndecodable):
+		return failedDecode
+	case errors.As(err, &p):
+		return failedPanic
+	default:
+		return failedHandler
+	}
+}
+
+// isRequest reports whether somebody waits for a reply to the message.
+func (c *consumer) isRequest(f *frame) bool {
+	h := c.plan.handler
+	return h.send != nil && h.send.toReplyTo && f.delivery.Headers().ReplyTo() != ""
+}
+
+// carryOut does what was decided about a failed delivery.
+func (c *consumer) carryOut(f *frame, d decision, err error) {
+	if d.undeclared {
+		c.log.Warn("a dead letter was asked for but none is declared: DeadLetterTo(name)", "name", f.delivery.Name())
+	}
+	switch d.action {
+	case actionIgnore:
+		c.acknowledge(f, OutcomeIgnored, err)
+	case actionReject:
+		c.log.Error("message is rejected", c.failureAttrs(f, err, "reason", d.reason)...)
+		c.answerFailure(f, err)
+		c.settle(f, OutcomeRejected, err, f.delivery.msg.Nack(c.settleCtx, false))
+	case actionRetry:
+		c.log.Warn("message failed, it will be retried", c.failureAttrs(f, err, "reason", d.reason, "delay", d.delay)...)
+		c.retry(f, d.delay, err)
+	case actionDeadLetter:
+		c.answerFailure(f, err)
+		c.sendThenAck(f, c.deadLetter(f, d, err))
+	case actionReplyError:
+		c.sendThenAck(f, c.errorReply(f, err))
+	case actionGiveBack:
+		c.log.Warn("message failed during the drain, it is given back", c.failureAttrs(f, err)...)
+		c.giveBack(f, err)
+	case actionFailFast:
+		c.log.Error("message failed, the app shuts down", c.failureAttrs(f, err, "reason", d.reason)...)
+		c.hold(f, err)
+		c.svc.fail(&failFastError{name: c.plan.info.name, err: err})
+	}
+}
+
+// failureAttrs are the log attributes of a failed message, never its body; the
+// stack of a panic with the first attempt alone.
+func (c *consumer) failureAttrs(f *frame, err error, more ...any) []any {
+	attrs := append([]any{"name", f.delivery.Name(), "attempt", f.delivery.attempt, "error", err}, more...)
+	var p *PanicError
+	if f.delivery.attempt == 1 && errors.As(err, &p) {
+		attrs = append(attrs, "stack", string(p.Stack))
+	}
+	return attrs
+}
+
+// failFastError is a message whose failure ends the app.
+type failFastError struct {
+	name string
+	err  error
+}
+
+func (e *failFastError) Error() string {
+	return "subscription " + broker.Quote(e.name) + " failed fast: " + e.err.Error()
+}
+
+func (e *failFastError) Unwrap() error { return e.err }

@@ -1,0 +1,117 @@
+package gostream
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Codec turns values into payloads and back. It is safe for concurrent use.
+type Codec interface {
+	// ContentType is the media type that the codec writes and reads:
+	// "application/json". It is the same at every call.
+	ContentType() string
+	// Append encodes v, which is the handler's value or a pointer to it, appends
+	// the bytes to dst and returns the extended slice. It keeps neither.
+	Append(dst []byte, v any) ([]byte, error)
+	// Unmarshal decodes data into v, a pointer to the handler's type. It must not
+	// keep or change data.
+	Unmarshal(data []byte, v any) error
+}
+
+// JSON is the default codec: encoding/json, "application/json".
+var JSON Codec = jsonCodec{}
+
+type jsonCodec struct{}
+
+func (jsonCodec) ContentType() string { return "application/json" }
+
+func (jsonCodec) Append(dst []byte, v any) ([]byte, error) {
+	b, err := json.Marshal(v)
+	if err != nil || len(dst) == 0 {
+		return b, err
+	}
+	return append(dst, b...), nil
+}
+
+func (jsonCodec) Unmarshal(data []byte, v any) error { return json.Unmarshal(data, v) }
+
+// codecTable is a subscription's codecs, fixed at start.
+type codecTable struct {
+	main        Codec
+	contentType string // of main
+	others      map[string]Codec
+}
+
+// newCodecTable makes the table; others come first to last, the first of one
+// content type wins.
+func newCodecTable(main Codec, others []Codec) codecTable {
+	t := codecTable{main: main, contentType: main.ContentType()}
+	for _, c := range others {
+		key := mediaType(c.ContentType())
+		if key == mediaType(t.contentType) {
+			continue
+		}
+		if _, ok := t.others[key]; ok {
+			continue
+		}
+		if t.others == nil {
+			t.others = make(map[string]Codec)
+		}
+		t.others[key] = c
+	}
+	return t
+}
+
+// forContentType returns the codec for a message that declares contentType; the
+// main one where it declares nothing.
+func (t *codecTable) forContentType(contentType string) (Codec, error) {
+	if contentType == "" || contentType == t.contentType {
+		return t.main, nil
+	}
+	key := mediaType(contentType)
+	if key == mediaType(t.contentType) {
+		return t.main, nil
+	}
+	if c, ok := t.others[key]; ok {
+		return c, nil
+	}
+	return nil, errUnknownContentType
+}
+
+var errUnknownContentType = errors.New("no codec for this content type: add one with Codecs")
+
+// mediaType is the content type in lower case without its parameters.
+func mediaType(contentType string) string {
+	if i := strings.IndexByte(contentType, ';'); i >= 0 {
+		contentType = contentType[:i]
+	}
+	return strings.ToLower(strings.TrimSpace(contentType))
+}
+
+// encode is Append with a panic of the codec turned into an error.
+func encode(c Codec, v any) (b []byte, err error) {
+	done := false
+	defer func() {
+		if !done {
+			if r := recover(); r != nil {
+				err = newPanicError(r)
+			}
+		}
+	}()
+	b, err = c.Append(nil, v)
+	done = true
+	if err != nil {
+		return nil, fmt.Errorf("encode as %s: %w", c.ContentType(), err)
+	}
+	return b, nil
+}
+
+// contentTypes are all that the table can decode, the main one first, the others
+// sorted.
+func (t *codecTable) contentTypes() []string {
+	return append([]string{t.contentType}, slices.Sorted(maps.Keys(t.others))...)
+}

@@ -1,0 +1,382 @@
+package gostream
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gostream/gostream/broker"
+)
+
+// consumer runs one subscription.
+//
+// Its workers are goroutines that take turns in receiving. The right to receive
+// is one token: the worker that holds it takes the next thing to do, hands the
+// token on and does it. So there is one receiver at a time, a worker is free
+// before Receive is called, and no message hops through a channel. Workers are
+// started as they are needed.
+//
+// What is to be done next is decided by next, which only the holder of the token
+// runs: a retry that is due goes before Receive. Whatever needs the holder's
+// attention (a due retry, a pause, the drain) sets the attention flag and
+// interrupts a Receive that waits, by cancelling its context; the context is made
+// anew only then.
+type consumer struct {
+	plan *subscriptionPlan
+	svc  *Service
+	obs  *observers
+	log  *slog.Logger
+	// chain is the middleware with core at its end.
+	chain Next
+	// handlerCtx is the parent of every attempt's context; settleCtx outlives it
+	// by the drain's grace.
+	handlerCtx, settleCtx context.Context
+
+	right   chan struct{} // the token; nil where there is one worker
+	waiting atomic.Int32  // workers that wait for the token
+	wake    chan struct{} // wakes a holder that waits for something else than a message
+
+	attention atomic.Bool  // next must look at the fields under mu
+	inFlight  atomic.Int64 // unsettled: in hand or parked
+	wantsRoom atomic.Bool  // the holder waits until inFlight is below its limit
+
+	// recvCtx is the context of Receive. The holder alone reads and renews it.
+	recvCtx context.Context
+
+	mu         sync.Mutex // guards what follows; never held while user or broker code runs
+	sub        broker.Subscription
+	state      State
+	recvCancel context.CancelFunc // of recvCtx
+	due        []*parked          // whose time has come, first in first out
+	parking    parkedHeap         // by due time
+	timer      *time.Timer        // for the first of parking; nil until something parks
+	slots      []*slot            // one for each worker that was started
+	paused     bool
+	stopping   bool            // the drain has begun
+	closing    bool            // the subscription was told to close; ErrClosed is its end
+	ended      bool            // it has ended
+	pauseSeen  []chan struct{} // closed when the holder has seen the pause
+	down       bool
+	reopenAt   time.Time
+	reopens    int
+	changes    []State // that the observers have not been told of
+}
+
+// slot is what the outside sees of one worker.
+type slot struct {
+	// began is when it began with what it has in hand, in nanoseconds since the
+	// service began, plus 1; 0 while it has nothing.
+	began atomic.Int64
+}
+
+// start is when the worker began, since the service began.
+func (s *slot) start() time.Duration { return time.Duration(s.began.Load() - 1) }
+
+// task is what a worker does next: a message just received, or a parked one.
+type task struct {
+	msg    broker.IncomingMessage
+	parked *parked
+}
+
+func newConsumer(s *Service, p *subscriptionPlan) *consumer {
+	c := &consumer{
+		plan: p, svc: s, obs: s.obs,
+		log:        s.log.With("subscription", p.info.name),
+		handlerCtx: s.handlerCtx, settleCtx: s.settleCtx,
+		wake: make(chan struct{}, 1),
+	}
+	c.chain = c.core
+	for i := len(p.middleware) - 1; i >= 0; i-- {
+		c.chain = p.middleware[i](c.chain)
+	}
+	if p.workers > 1 {
+		c.right = make(chan struct{}, 1)
+	}
+	return c
+}
+
+// open subscribes. It is called once, before start.
+func (c *consumer) open(ctx context.Context) error {
+	sub, err := c.plan.source.Subscribe(ctx, c.plan.broker)
+	if err != nil {
+		return err
+	}
+	c.sub = sub
+	return nil
+}
+
+// start makes the subscription work.
+func (c *consumer) start() {
+	c.recvCtx, c.recvCancel = context.WithCancel(context.WithoutCancel(c.settleCtx))
+	if c.right != nil {
+		c.right <- struct{}{}
+	}
+	c.mu.Lock()
+	defer c.unlock()
+	c.setState(StateRunning)
+	c.addWorker()
+}
+
+// addWorker starts a worker; mu is held.
+func (c *consumer) addWorker() {
+	s := new(slot)
+	c.slots = append(c.slots, s)
+	c.svc.workers.add(1)
+	go c.work(s)
+}
+
+// work is a worker's life.
+func (c *consumer) work(s *slot) {
+	ended := false
+	defer func() {
+		s.began.Store(0)
+		if !ended {
+			// A handler called runtime.Goexit. The message was settled on the
+			// way out; another goroutine takes this one's place.
+			go c.work(s)
+			return
+		}
+		c.svc.workers.add(-1)
+	}()
+	for {
+		if c.right != nil {
+			c.waiting.Add(1)
+			<-c.right
+			c.waiting.Add(-1)
+		}
+		t, ok := c.next(s)
+		if c.right != nil {
+			if ok && c.waiting.Load() == 0 {
+				c.grow()
+			}
+			c.right <- struct{}{}
+		}
+		if !ok {
+			ended = true
+			return
+		}
+		c.do(t, s)
+		s.began.Store(0)
+	}
+}
+
+// grow starts one more worker where the pool is not full.
+func (c *consumer) grow() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.slots) < c.plan.workers {
+		c.addWorker()
+	}
+}
+
+// next waits for the next thing to do. It is called by the holder of the token
+// alone. ok is false when the worker shall end. The slot is marked as busy.
+func (c *consumer) next(s *slot) (t task, ok bool) {
+	for {
+		if c.attention.Load() || c.inFlight.Load() >= int64(c.plan.maxInFlight) {
+			switch t, what := c.attend(); what {
+			case taskReady:
+				s.began.Store(int64(c.svc.since()) + 1)
+				return t, true
+			case workerEnds:
+				return task{}, false
+			case lookAgain:
+				continue
+			case mayReceive:
+			}
+		}
+		m, err := c.sub.Receive(c.recvCtx)
+		if err != nil {
+			c.receiveFailed(err)
+			continue
+		}
+		c.inFlight.Add(1)
+		s.began.Store(int64(c.svc.since()) + 1)
+		if c.attention.Load() {
+			c.sawPause() // this message had already won; nothing more is received
+		}
+		return task{msg: m}, true
+	}
+}
+
+// whatNext is the answer of attend.
+type whatNext int
+
+const (
+	mayReceive whatNext = iota
+	taskReady
+	workerEnds
+	lookAgain
+)
+
+// attend does what the attention flag asks for, in this order: ending, a due
+// retry, a pause, a subscription that is down, and the limit of unsettled
+// deliveries. It waits where there is something to wait for.
+func (c *consumer) attend() (task, whatNext) {
+	c.mu.Lock()
+	if c.recvCtx.Err() != nil {
+		c.recvCtx, c.recvCancel = context.WithCancel(context.WithoutCancel(c.settleCtx))
+	}
+	c.attention.Store(c.stopping || c.paused || c.ended || c.down || len(c.due) > 0)
+	switch {
+	case len(c.due) > 0 && (!c.paused || c.stopping):
+		p := c.due[0]
+		c.due[0] = nil
+		c.due = c.due[1:]
+		c.mu.Unlock()
+		return task{parked: p}, taskReady
+	case c.stopping && (c.ended || c.down || c.plan.properties.Redelivers):
+		c.mu.Unlock()
+		return task{}, workerEnds
+	case c.stopping:
+		// Nothing redelivers: what has arrived is handled until the end.
+		c.mu.Unlock()
+		return task{}, mayReceive
+	case c.paused && (c.ended || !c.closing):
+		c.seePause()
+		c.mu.Unlock()
+		<-c.wake
+		return task{}, lookAgain
+	case c.paused:
+		// Its subscription is closing: what has arrived is handled first.
+		c.mu.Unlock()
+		return task{}, mayReceive
+	case c.closing && c.ended:
+		// Resumed after a pause that closed it: open it anew, at once.
+		c.closing, c.ended = false, false
+		c.down, c.reopens, c.reopenAt = true, 0, c.svc.epoch
+		return task{}, c.reopen()
+	case c.down:
+		return task{}, c.reopen()
+	}
+	c.mu.Unlock()
+	if c.inFlight.Load() < int64(c.plan.maxInFlight) {
+		return task{}, mayReceive
+	}
+	c.wantsRoom.Store(true)
+	if c.inFlight.Load() >= int64(c.plan.maxInFlight) {
+		<-c.wake
+	}
+	c.wantsRoom.Store(false)
+	return task{}, lookAgain
+}
+
+// interrupt makes the holder look at the fields under mu; mu is held.
+func (c *consumer) interrupt() {
+	c.attention.Store(true)
+	if c.recvCancel != nil {
+		c.recvCancel()
+	}
+	c.poke()
+}
+
+// poke wakes a holder that waits for something else than a message.
+func (c *consumer) poke() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// release counts a delivery that is settled, or let go, out.
+func (c *consumer) release() {
+	c.inFlight.Add(-1)
+	if c.wantsRoom.Load() {
+		c.poke()
+	}
+}
+
+// receiveFailed deals with an error of Receive.
+func (c *consumer) receiveFailed(err error) {
+	if c.recvCtx.Err() != nil {
+		return // interrupted: next looks why
+	}
+	c.mu.Lock()
+	if c.closing && errors.Is(err, broker.ErrClosed) {
+		c.ended = true
+		c.attention.Store(true)
+		c.mu.Unlock()
+		return
+	}
+	c.down = true
+	c.reopens = 1
+	c.reopenAt = time.Now().Add(c.plan.policy.retry.delay(1, c.svc.random()))
+	c.attention.Store(true)
+	c.setState(StateDown)
+	c.unlock()
+	c.log.Error("subscription is down", "error", err)
+	if c.plan.lost == LostFailFast {
+		c.svc.fail(&lostError{name: c.plan.info.name, err: err})
+	}
+}
+
+// reopen tries to subscribe again when it is time, and waits until then; mu is
+// held, and released.
+func (c *consumer) reopen() whatNext {
+	wait := time.Until(c.reopenAt)
+	old := c.sub
+	c.mu.Unlock()
+	if wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-c.wake:
+		}
+		return lookAgain
+	}
+	ctx, cancel := context.WithTimeout(c.recvCtx, broker.DefaultTimeout)
+	defer cancel()
+	if old != nil {
+		_ = old.Close(ctx) // what it still holds goes back; it has failed already
+	}
+	sub, err := c.plan.source.Subscribe(ctx, c.plan.broker)
+	c.mu.Lock()
+	defer c.unlock()
+	if err != nil {
+		if c.recvCtx.Err() == nil {
+			c.reopens++
+			c.reopenAt = time.Now().Add(c.plan.policy.retry.delay(c.reopens, c.svc.random()))
+			c.log.Warn("subscription is still down", "error", err, "tries", c.reopens)
+		}
+		return lookAgain
+	}
+	c.sub, c.down, c.reopens = sub, false, 0
+	c.setState(StateRunning)
+	c.log.Info("subscription is live again")
+	return lookAgain
+}
+
+// setState changes the state; mu is held, and must be released by unlock, which
+// tells of it.
+func (c *consumer) setState(to State) {
+	if c.state != to {
+		c.state = to
+		c.changes = append(c.changes, to)
+	}
+}
+
+// unlock releases mu, then tells the observers of changed states.
+func (c *consumer) unlock() {
+	changes := c.changes
+	c.changes = nil
+	c.mu.Unlock()
+	for _, to := range changes {
+		c.obs.onStateChanged(&c.plan.info, to)
+	}
+}
+
+// lostError is a subscription that was lost and may not be.
+type lostError struct {
+	name string
+	err  error
+}
+
+func (e *lostError) Error() string {
+	return "subscription " + broker.Quote(e.name) + " is lost: " + e.err.Error()
+}
+
+func (e *lostError) Unwrap() error { return e.err }

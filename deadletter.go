@@ -1,0 +1,105 @@
+package gostream
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/gostream/gostream/broker"
+)
+
+// pendingSend is a publish that must succeed before its delivery is acknowledged:
+// a dead letter, or the error reply to a request. Where it fails only the publish
+// is repeated; the handler is not called again.
+type pendingSend struct {
+	what    string // for logs
+	msg     broker.OutgoingMessage
+	via     *outlet
+	outcome Outcome
+	cause   error
+	tries   int
+}
+
+// sendTimeout bounds one try.
+const sendTimeout = 30 * time.Second
+
+// sendThenAck publishes p and acknowledges the delivery, or parks it for the next
+// try.
+func (c *consumer) sendThenAck(f *frame, p *pendingSend) {
+	ctx, cancel := context.WithTimeout(c.settleCtx, sendTimeout)
+	err := p.via.publish(ctx, p.msg)
+	cancel()
+	if err == nil {
+		c.log.Error(p.what, c.failureAttrs(f, p.cause, "to", p.msg.Name)...)
+		c.acknowledge(f, p.outcome, p.cause)
+		return
+	}
+	p.tries++
+	c.svc.sendFailures.Add(1)
+	c.log.Error("publishing failed, it will be repeated", "what", p.what, "name", f.delivery.Name(), "to", p.msg.Name, "tries", p.tries, "error", err)
+	if c.svc.stopping.Load() {
+		c.giveBack(f, p.cause)
+		return
+	}
+	c.park(&parked{frame: f, pending: p}, c.plan.policy.retry.delay(p.tries, c.svc.random()))
+}
+
+// deadLetter prepares the copy of a delivery that is given up: payload, key and
+// headers as they arrived, and why.
+func (c *consumer) deadLetter(f *frame, d decision, err error) *pendingSend {
+	m := f.delivery.msg
+	headers := m.Headers().Without(
+		HeaderDeadReason, HeaderDeadError, HeaderDeadSource, HeaderDeadSubscription, HeaderDeadAttempts, HeaderDeadTime,
+	).WithAll(
+		broker.Header{Key: HeaderDeadReason, Value: d.reason},
+		broker.Header{Key: HeaderDeadError, Value: errorText(err)},
+		broker.Header{Key: HeaderDeadSource, Value: m.Name()},
+		broker.Header{Key: HeaderDeadSubscription, Value: c.plan.info.name},
+		broker.Header{Key: HeaderDeadAttempts, Value: strconv.Itoa(f.delivery.attempt)},
+		broker.Header{Key: HeaderDeadTime, Value: time.Now().UTC().Format(time.RFC3339)},
+	)
+	return &pendingSend{
+		what:    "message is dead-lettered",
+		msg:     broker.OutgoingMessage{Name: d.to, Key: f.delivery.Key(), Payload: m.Payload(), Headers: headers},
+		via:     c.plan.deadVia,
+		outcome: OutcomeDeadLettered,
+		cause:   err,
+	}
+}
+
+// errorReply prepares the answer to a request whose handler failed.
+func (c *consumer) errorReply(f *frame, err error) *pendingSend {
+	in := f.delivery.msg.Headers()
+	var fields fieldList
+	fields.add(HeaderError, nonEmpty(errorText(err)))
+	fields.carry(in, broker.Headers{})
+	return &pendingSend{
+		what:    "request failed, its error is the reply",
+		msg:     broker.OutgoingMessage{Name: in.ReplyTo(), Headers: fields.onto(broker.Headers{})},
+		via:     c.plan.replyVia,
+		outcome: OutcomeErrorReplied,
+		cause:   err,
+	}
+}
+
+// answerFailure tells the requester of a request that is given up otherwise than
+// by its reply. It is tried once: the requester's own time limit covers the rest.
+func (c *consumer) answerFailure(f *frame, err error) {
+	if !c.isRequest(f) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(c.settleCtx, sendTimeout)
+	defer cancel()
+	p := c.errorReply(f, err)
+	if e := p.via.publish(ctx, p.msg); e != nil {
+		c.log.Warn("the requester could not be told of the failure", "name", f.delivery.Name(), "to", p.msg.Name, "error", e)
+	}
+}
+
+// nonEmpty keeps an error without a text from looking like no error.
+func nonEmpty(text string) string {
+	if text == "" {
+		return "error"
+	}
+	return text
+}

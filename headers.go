@@ -1,0 +1,97 @@
+package gostream
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"github.com/gostream/gostream/broker"
+)
+
+// The headers that gostream itself writes. The well-known ones (content type,
+// correlation id, reply-to, message id) are in package broker.
+const (
+	// HeaderError is the error's text on a reply to a request whose handler failed.
+	HeaderError = "gostream-error"
+	// HeaderDeadReason says in a word why a message is in the dead letter:
+	// "error", "panic", "undecodable", "attempts exhausted", "deliveries
+	// exceeded", "handler decided".
+	HeaderDeadReason = "gostream-dead-reason"
+	// HeaderDeadError is the text of the last error, at most 1,024 bytes.
+	HeaderDeadError = "gostream-dead-error"
+	// HeaderDeadSource is the concrete name that the message had come from.
+	HeaderDeadSource = "gostream-dead-source"
+	// HeaderDeadSubscription is the subscription that gave it up.
+	HeaderDeadSubscription = "gostream-dead-subscription"
+	// HeaderDeadAttempts is how often it was attempted, in decimal.
+	HeaderDeadAttempts = "gostream-dead-attempts"
+	// HeaderDeadTime is when it was given up, RFC 3339 in UTC.
+	HeaderDeadTime = "gostream-dead-time"
+)
+
+// carried are the headers of an incoming message that go on to what is published
+// while it is handled: trace context and baggage. The correlation id goes on too.
+var carried = [...]string{"traceparent", "tracestate", "baggage"}
+
+// maxErrorText bounds an error's text in a header, in bytes.
+const maxErrorText = 1024
+
+// errorText is err's text in a form that every transport's headers can hold:
+// printable, on one line, at most maxErrorText bytes.
+func errorText(err error) string {
+	s := strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r == utf8.RuneError {
+			return ' '
+		}
+		return r
+	}, err.Error())
+	if len(s) <= maxErrorText {
+		return s
+	}
+	cut := maxErrorText - len("…")
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "…"
+}
+
+// fieldList collects header fields without an allocation of its own.
+type fieldList struct {
+	n      int
+	fields [8]broker.Header
+}
+
+func (l *fieldList) add(key, value string) {
+	if value != "" {
+		l.fields[l.n] = broker.Header{Key: key, Value: value}
+		l.n++
+	}
+}
+
+// carry adds to l what goes on from in to a message with the headers out: the
+// correlation id (in's own, else its message id) and the trace context, each
+// unless out says otherwise.
+func (l *fieldList) carry(in, out broker.Headers) {
+	if !out.Has(broker.HeaderCorrelationID) {
+		id := in.CorrelationID()
+		if id == "" {
+			id = in.MessageID()
+		}
+		l.add(broker.HeaderCorrelationID, id)
+	}
+	for _, key := range carried {
+		if v, ok := in.Lookup(key); ok && !out.Has(key) {
+			l.add(key, v)
+		}
+	}
+}
+
+// onto returns base with the collected fields after it.
+func (l *fieldList) onto(base broker.Headers) broker.Headers {
+	if l.n == 0 {
+		return base
+	}
+	if base.Len() == 0 {
+		return broker.NewHeaders(l.fields[:l.n]...)
+	}
+	return base.WithAll(l.fields[:l.n]...)
+}

@@ -1,0 +1,157 @@
+package gostream
+
+import (
+	"context"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+)
+
+// AfterAck has f called after the message that ctx belongs to was acknowledged,
+// and only then. It belongs to this attempt: a later one registers anew. f runs
+// off the delivery path with a live context, at most once; a panic in it is
+// logged. It reports false and does nothing where ctx belongs to no delivery, as
+// in a unit test, or where the attempt has ended.
+func AfterAck(ctx context.Context, f func(ctx context.Context)) bool {
+	return addHook(ctx, hook{onlyAcked: true, run: func(ctx context.Context, _ Outcome) { f(ctx) }})
+}
+
+// AfterSettle has f called after this attempt ended, however it did, with its
+// outcome. Else it is as [AfterAck].
+func AfterSettle(ctx context.Context, f func(ctx context.Context, o Outcome)) bool {
+	return addHook(ctx, hook{run: f})
+}
+
+func addHook(ctx context.Context, h hook) bool {
+	d, ok := DeliveryFrom(ctx)
+	if !ok {
+		return false
+	}
+	l := d.hooks.Load()
+	if l == nil {
+		l = new(hookList)
+		if !d.hooks.CompareAndSwap(nil, l) {
+			l = d.hooks.Load()
+		}
+	}
+	return l.add(h)
+}
+
+type hook struct {
+	onlyAcked bool
+	run       func(ctx context.Context, o Outcome)
+}
+
+// hookList is the functions of one attempt that wait for its settlement.
+type hookList struct {
+	mu     sync.Mutex
+	hooks  []hook
+	closed bool // the attempt has ended: nothing can be added
+}
+
+// noMoreHooks stands in a delivery whose attempt has ended.
+var noMoreHooks = &hookList{closed: true}
+
+func (l *hookList) add(h hook) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
+	l.hooks = append(l.hooks, h)
+	return true
+}
+
+// takeHooks ends the attempt's list and returns what stood on it.
+func (d *Delivery) takeHooks() []hook {
+	l := d.hooks.Swap(noMoreHooks)
+	if l == nil || l == noMoreHooks {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	return l.hooks
+}
+
+// maxHookWorkers is how many hooks of one service run at once.
+const maxHookWorkers = 16
+
+// hookRunner runs the hooks of settled attempts off the delivery path, in the
+// order in which they were handed over, a few at a time. Its goroutines end when
+// there is nothing to do.
+type hookRunner struct {
+	ctx context.Context // live until the end of the drain's grace
+	log *slog.Logger
+
+	mu      sync.Mutex
+	queue   []settledHooks
+	running int
+	workers group
+}
+
+type settledHooks struct {
+	hooks   []hook
+	outcome Outcome
+	from    *Delivery
+}
+
+// settled hands over the hooks of an attempt that ended with o.
+func (r *hookRunner) settled(d *Delivery, o Outcome) {
+	hooks := d.takeHooks()
+	if len(hooks) == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.queue = append(r.queue, settledHooks{hooks, o, d})
+	if r.running < maxHookWorkers {
+		r.running++
+		r.workers.add(1)
+		go r.work()
+	}
+}
+
+func (r *hookRunner) work() {
+	defer func() {
+		// A hook that called Goexit ends this goroutine; another one goes on.
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if len(r.queue) > 0 {
+			go r.work()
+			return
+		}
+		r.running--
+		r.workers.add(-1)
+	}()
+	for {
+		r.mu.Lock()
+		if len(r.queue) == 0 {
+			r.mu.Unlock()
+			return
+		}
+		s := r.queue[0]
+		r.queue[0] = settledHooks{}
+		r.queue = r.queue[1:]
+		r.mu.Unlock()
+		for _, h := range s.hooks {
+			if !h.onlyAcked || s.outcome == OutcomeAcked {
+				r.run(h, s)
+			}
+		}
+	}
+}
+
+func (r *hookRunner) run(h hook, s settledHooks) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		if v := recover(); v != nil {
+			r.log.Error("hook panicked", "subscription", s.from.Subscription().Name(), "panic", v, "stack", string(debug.Stack()))
+		}
+	}()
+	h.run(r.ctx, s.outcome)
+	returned = true
+}

@@ -1,0 +1,109 @@
+package gostream
+
+import (
+	"log/slog"
+	"runtime/debug"
+	"time"
+)
+
+// Observer is optional functions that are called inline on the delivery path, from
+// several goroutines at once: what metrics need beyond middleware. They must be
+// quick and must not block. A nil function costs nothing; a panic in one is logged.
+type Observer struct {
+	// Received is called for each delivery, before its first attempt.
+	Received func(d *Delivery)
+	// Parked is called when a delivery is held for a later attempt.
+	Parked func(d *Delivery, until time.Time)
+	// Settled is called when an attempt has ended.
+	Settled func(e SettledEvent)
+	// StateChanged is called when a subscription's state changes.
+	StateChanged func(s *Subscription, to State)
+	// Drained is called once, at the end of the shutdown.
+	Drained func(r DrainReport)
+}
+
+// SettledEvent is an attempt that has ended.
+type SettledEvent struct {
+	// Delivery is the message.
+	Delivery *Delivery
+	// Outcome is how the attempt ended.
+	Outcome Outcome
+	// Err is what failed; nil for a success.
+	Err error
+	// Took is the time from the start of the attempt to its settlement.
+	Took time.Duration
+}
+
+// observers is all observers of an app. The functions that nobody gave are absent.
+type observers struct {
+	received     []func(*Delivery)
+	parked       []func(*Delivery, time.Time)
+	settled      []func(SettledEvent)
+	stateChanged []func(*Subscription, State)
+	drained      []func(DrainReport)
+	log          *slog.Logger
+}
+
+func newObservers(all []Observer, log *slog.Logger) *observers {
+	o := &observers{log: log}
+	for _, one := range all {
+		if one.Received != nil {
+			o.received = append(o.received, one.Received)
+		}
+		if one.Parked != nil {
+			o.parked = append(o.parked, one.Parked)
+		}
+		if one.Settled != nil {
+			o.settled = append(o.settled, one.Settled)
+		}
+		if one.StateChanged != nil {
+			o.stateChanged = append(o.stateChanged, one.StateChanged)
+		}
+		if one.Drained != nil {
+			o.drained = append(o.drained, one.Drained)
+		}
+	}
+	return o
+}
+
+// each calls every function; a panic ends the round and is logged.
+func each[F any](o *observers, fs []F, call func(F)) {
+	defer func() {
+		if r := recover(); r != nil {
+			o.log.Error("observer panicked", "panic", r, "stack", string(debug.Stack()))
+		}
+	}()
+	for _, f := range fs {
+		call(f)
+	}
+}
+
+func (o *observers) onReceived(d *Delivery) {
+	if o.received != nil {
+		each(o, o.received, func(f func(*Delivery)) { f(d) })
+	}
+}
+
+func (o *observers) onParked(d *Delivery, until time.Time) {
+	if o.parked != nil {
+		each(o, o.parked, func(f func(*Delivery, time.Time)) { f(d, until) })
+	}
+}
+
+func (o *observers) onSettled(e SettledEvent) {
+	if o.settled != nil {
+		each(o, o.settled, func(f func(SettledEvent)) { f(e) })
+	}
+}
+
+func (o *observers) onStateChanged(s *Subscription, to State) {
+	if o.stateChanged != nil {
+		each(o, o.stateChanged, func(f func(*Subscription, State)) { f(s, to) })
+	}
+}
+
+func (o *observers) onDrained(r DrainReport) {
+	if o.drained != nil {
+		each(o, o.drained, func(f func(DrainReport)) { f(r) })
+	}
+}

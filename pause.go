@@ -1,0 +1,120 @@
+package gostream
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/gostream/gostream/broker"
+)
+
+// Pause stops the intake of a subscription and returns when it has stopped; a
+// message that had already been received is handled. Retries wait for Resume.
+// Where the transport does not redeliver, the subscription is closed, with a log
+// line: what is published meanwhile does not reach it. Pausing a paused
+// subscription changes nothing.
+//
+// ctx bounds the call; the pause holds all the same. An unknown name is
+// [ErrUnknownSubscription]; during a drain the answer is [broker.ErrClosed].
+func (s *Service) Pause(ctx context.Context, name string) error {
+	c, err := s.consumerFor(name)
+	if err != nil {
+		return err
+	}
+	return c.pause(ctx)
+}
+
+// Resume lets a paused subscription work again. Resuming one that is not paused
+// changes nothing. The errors are those of Pause.
+func (s *Service) Resume(_ context.Context, name string) error {
+	c, err := s.consumerFor(name)
+	if err != nil {
+		return err
+	}
+	return c.resume()
+}
+
+func (s *Service) consumerFor(name string) (*consumer, error) {
+	c, ok := s.byName[name]
+	if !ok {
+		return nil, fmt.Errorf("%w: %s", ErrUnknownSubscription, broker.Quote(name))
+	}
+	return c, nil
+}
+
+func (c *consumer) pause(ctx context.Context) error {
+	c.mu.Lock()
+	if c.stopping {
+		c.mu.Unlock()
+		return fmt.Errorf("gostream: pause %s: %w", broker.Quote(c.plan.info.name), broker.ErrClosed)
+	}
+	if !c.paused {
+		c.paused = true
+		c.setState(StatePaused)
+	}
+	seen := make(chan struct{})
+	c.pauseSeen = append(c.pauseSeen, seen)
+	var closing broker.Subscription
+	if !c.plan.properties.Redelivers && !c.closing && !c.down {
+		c.closing = true
+		closing = c.sub
+		c.attention.Store(true)
+	} else {
+		c.interrupt()
+	}
+	busy := c.right == nil && c.slots[0].began.Load() != 0
+	c.unlock()
+	if closing != nil {
+		c.log.Warn("subscription is paused by closing it: the transport does not redeliver, what is published meanwhile is missed")
+		if err := closing.Close(ctx); err != nil {
+			return err
+		}
+	}
+	if busy {
+		return nil // its worker has a message in hand and looks before it receives
+	}
+	select {
+	case <-seen:
+		return nil
+	case <-c.right: // no worker receives; nil, and never ready, where there is one
+		c.right <- struct{}{}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// sawPause tells those who wait in pause that nothing is received any more.
+func (c *consumer) sawPause() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.paused {
+		c.seePause()
+	}
+}
+
+// seePause is sawPause with mu held.
+func (c *consumer) seePause() {
+	for _, seen := range c.pauseSeen {
+		close(seen)
+	}
+	c.pauseSeen = nil
+}
+
+func (c *consumer) resume() error {
+	c.mu.Lock()
+	defer c.unlock()
+	if c.stopping {
+		return fmt.Errorf("gostream: resume %s: %w", broker.Quote(c.plan.info.name), broker.ErrClosed)
+	}
+	if !c.paused {
+		return nil
+	}
+	c.paused = false
+	if c.down || c.closing {
+		c.setState(StateDown) // until it is open again
+	} else {
+		c.setState(StateRunning)
+	}
+	c.interrupt()
+	return nil
+}

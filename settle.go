@@ -1,0 +1,67 @@
+package gostream
+
+import (
+	"errors"
+	"time"
+
+	"github.com/gostream/gostream/broker"
+)
+
+// acknowledge acks a delivery and ends its attempt.
+func (c *consumer) acknowledge(f *frame, o Outcome, cause error) {
+	c.settle(f, o, cause, f.delivery.msg.Ack(c.settleCtx))
+}
+
+// giveBack returns a delivery to the broker, unprocessed. What the transport
+// cannot redeliver is lost then, and counted as that.
+func (c *consumer) giveBack(f *frame, cause error) {
+	c.settle(f, OutcomeGivenBack, cause, f.delivery.msg.Nack(c.settleCtx, true))
+}
+
+// retry has a delivery handled again after delay: by the broker where it can
+// delay and counts deliveries, so that the count of attempts survives a crash;
+// else it is parked here.
+func (c *consumer) retry(f *frame, delay time.Duration, cause error) {
+	if c.plan.properties.CountsDeliveries {
+		err := broker.NackAfter(c.settleCtx, f.delivery.msg, delay)
+		if err == nil || isFinal(err) {
+			c.settle(f, OutcomeRetried, cause, err)
+			return
+		}
+	}
+	c.attemptEnded(f, OutcomeRetried, cause)
+	c.park(&parked{frame: f}, delay)
+}
+
+// isFinal reports a failed settlement that need not be tried again.
+func isFinal(err error) bool {
+	return errors.Is(err, broker.ErrSettled) || errors.Is(err, broker.ErrStale) || errors.Is(err, broker.ErrClosed)
+}
+
+// settle ends an attempt whose settlement answered err. A transport without
+// acknowledgements answers that it has none, which is accepted.
+func (c *consumer) settle(f *frame, o Outcome, cause, err error) {
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		c.log.Error("settling failed", "name", f.delivery.Name(), "outcome", o.String(), "error", err)
+		c.svc.settleFailures.Add(1)
+		o = OutcomeUnsettled
+	}
+	c.finish(f, o, cause)
+}
+
+// finish ends an attempt and lets the delivery go.
+func (c *consumer) finish(f *frame, o Outcome, cause error) {
+	c.attemptEnded(f, o, cause)
+	if c.svc.stopping.Load() {
+		c.svc.drained.count(o, c.plan.properties.Redelivers)
+	}
+	c.release()
+}
+
+// attemptEnded tells the hooks and the observers how an attempt ended.
+func (c *consumer) attemptEnded(f *frame, o Outcome, cause error) {
+	c.svc.hooks.settled(&f.delivery, o)
+	if c.obs.settled != nil {
+		c.obs.onSettled(SettledEvent{Delivery: &f.delivery, Outcome: o, Err: cause, Took: c.svc.since() - f.began})
+	}
+}
