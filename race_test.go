@@ -1,0 +1,5 @@
+//go:build race
+
+package gostream_test
+
+const raceEnabled = true
