@@ -1,0 +1,246 @@
+package memory
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"testing"
+	"unsafe"
+
+	"github.com/gostream/gostream/broker"
+)
+
+func TestRing(t *testing.T) {
+	t.Parallel()
+	var r ring
+	var model []*Message
+	rnd := rand.New(rand.NewPCG(1, 2))
+	largest := 0
+	for range 200 {
+		for range rnd.IntN(3000) {
+			m := new(Message)
+			r.push(m)
+			model = append(model, m)
+		}
+		largest = max(largest, len(r.buf))
+		for range min(rnd.IntN(4000), len(model)) {
+			if got := r.pop(); got != model[0] {
+				t.Fatal("the order is not kept")
+			}
+			model = model[1:]
+		}
+		if r.len() != len(model) {
+			t.Fatalf("length %d, want %d", r.len(), len(model))
+		}
+		for i := range model {
+			if r.at(i) != model[i] {
+				t.Fatal("at returns another")
+			}
+		}
+	}
+	for r.len() > 0 {
+		r.pop()
+	}
+	if largest <= ringShrink || len(r.buf) > ringShrink {
+		t.Errorf("the buffer was %d long and is %d when empty", largest, len(r.buf))
+	}
+	for _, m := range r.buf {
+		if m != nil {
+			t.Error("an empty ring holds a message")
+		}
+	}
+}
+
+func TestHeap(t *testing.T) {
+	t.Parallel()
+	var h heap[returned]
+	var model []uint64
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for range 300 {
+		for range rnd.IntN(50) {
+			n := rnd.Uint64N(1000)
+			h.push(returned{&Message{seq: n}})
+			model = append(model, n)
+		}
+		slices.Sort(model)
+		for range min(rnd.IntN(60), len(model)) {
+			if h.first().m.seq != model[0] || h.pop().m.seq != model[0] {
+				t.Fatal("not the smallest")
+			}
+			model = model[1:]
+		}
+	}
+	for range 1000 {
+		h.push(returned{new(Message)})
+	}
+	for h.len() > 0 {
+		h.pop()
+	}
+	if cap(h.items) > heapKeep {
+		t.Errorf("an empty heap keeps %d places", cap(h.items))
+	}
+}
+
+func TestWaiters(t *testing.T) {
+	t.Parallel()
+	var l waiters
+	ws := []*waiter{newWaiter(), newWaiter(), newWaiter(), newWaiter()}
+	for _, w := range ws {
+		l.add(w)
+		l.add(w)
+	}
+	if !l.remove(ws[1]) || l.remove(ws[1]) {
+		t.Error("remove does not tell whether it was there")
+	}
+	l.wakeOne()
+	if len(ws[0].wake) != 1 || len(ws[2].wake) != 0 {
+		t.Error("not the first was woken")
+	}
+	l.remove(ws[3])
+	l.wakeAll()
+	l.wakeAll()
+	if len(ws[2].wake) != 1 || len(ws[1].wake)+len(ws[3].wake) != 0 || l.head != nil || l.tail != nil {
+		t.Error("not the rest was woken")
+	}
+}
+
+// A message with 64 bytes of data fills a size class of the allocator.
+func TestMessageSize(t *testing.T) {
+	t.Parallel()
+	if unsafe.Sizeof(uintptr(0)) != 8 {
+		t.Skip("the sizes are those of 64-bit systems")
+	}
+	if got := unsafe.Sizeof(message128{}); got != 288 {
+		t.Errorf("a small message has %d bytes, want 288", got)
+	}
+}
+
+func connectInternal(tb testing.TB) *Broker {
+	b := New()
+	if err := b.Connect(context.Background()); err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}
+
+// The cache of routes is bounded, whatever is published.
+func TestRouteCacheIsBounded(t *testing.T) {
+	t.Parallel()
+	b := connectInternal(t)
+	st := b.store
+	ctx := context.Background()
+	sub, err := Pattern(">").Limit(1).Subscribe(ctx, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 * routesKept {
+		if err := b.Publisher().Publish(ctx, broker.OutgoingMessage{Name: fmt.Sprintf("n.%d", i)}); err != nil {
+			t.Fatal(err)
+		}
+		m, err := sub.Receive(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Ack(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(st.routes); n > routesKept {
+			t.Fatalf("%d routes are cached", n)
+		}
+	}
+	if len(st.backlogs) != 0 {
+		t.Errorf("%d backlogs", len(st.backlogs))
+	}
+}
+
+// Nothing is left in the store of what came and went.
+func TestStoreForgets(t *testing.T) {
+	t.Parallel()
+	b := connectInternal(t)
+	st := b.store
+	ctx := context.Background()
+	p := b.Publisher()
+	for i := range 1000 {
+		name := fmt.Sprintf("n.%d", i)
+		sub, err := b.Subscribe(ctx, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Publish(ctx, broker.OutgoingMessage{Name: name}); err != nil {
+			t.Fatal(err)
+		}
+		m, err := sub.Receive(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i%2 == 0 { // settled after the close, too
+			err = sub.Close(ctx)
+		}
+		if err := m.Ack(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err != nil || sub.Close(ctx) != nil {
+			t.Fatal(err)
+		}
+
+		short, cancel := context.WithCancel(ctx)
+		responder, err := Queue("ask", "g").Subscribe(ctx, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		if _, err := broker.Request(short, p, broker.OutgoingMessage{Name: "ask"}); err == nil {
+			t.Fatal("a reply from nobody")
+		}
+		if _, err := broker.Request(ctx, p, broker.OutgoingMessage{Name: name}); err == nil {
+			t.Fatal("a reply from nobody")
+		}
+		if err := responder.Close(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(st.named); n != 1 { // the group's queue
+		t.Errorf("%d names have queues", n)
+	}
+	if n := len(st.detached) + len(st.backlogs) + len(st.patterns) + len(st.inboxes.waiting); n != 0 {
+		t.Errorf("%d detached, %d backlogs, %d patterns, %d inboxes", len(st.detached), len(st.backlogs), len(st.patterns), len(st.inboxes.waiting))
+	}
+	if n := len(b.subs); n != 0 {
+		t.Errorf("the broker remembers %d subscriptions", n)
+	}
+	for _, q := range st.groups {
+		if len(q.subs) != 0 || q.attached != 0 || q.timer != nil {
+			t.Error("the group's queue remembers its members")
+		}
+	}
+}
+
+// Ten thousand idle subscriptions are cheap.
+func TestIdleSubscriptionsAreSmall(t *testing.T) {
+	if testing.Short() {
+		t.Skip("measures memory")
+	}
+	b := connectInternal(t)
+	ctx := context.Background()
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	const n = 10_000
+	for i := range n {
+		if _, err := b.Subscribe(ctx, fmt.Sprintf("names.%d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if each := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / n; each > 1500 {
+		t.Errorf("an idle subscription takes %d bytes", each)
+	} else {
+		t.Logf("an idle subscription takes %d bytes", each)
+	}
+	if err := b.Shutdown(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
