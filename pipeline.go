@@ -2,6 +2,7 @@ package gostream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/gostream/gostream/broker"
@@ -48,7 +49,12 @@ func (o *outlet) publishBatch(ctx context.Context, msgs []broker.OutgoingMessage
 	if o.chain == nil {
 		return broker.PublishBatch(ctx, o.publisher, msgs)
 	}
-	return o.through(ctx, append([]broker.OutgoingMessage(nil), msgs...))
+	err := o.through(ctx, append([]broker.OutgoingMessage(nil), msgs...))
+	var failed *broker.BatchError
+	if err != nil && len(msgs) == 1 && !errors.As(err, &failed) {
+		err = &broker.BatchError{Errs: []error{err}} // the end of the chain sees one message, not a batch
+	}
+	return err
 }
 
 func (o *outlet) request(ctx context.Context, msg broker.OutgoingMessage) (broker.IncomingMessage, error) {
