@@ -73,7 +73,7 @@ func (s *handlerSpec) checkFunc(isNil bool, constructor string) {
 	if isNil {
 		s.bad = append(s.bad, fmt.Errorf("%s(nil): a function is needed", constructor))
 	}
-	if err := s.in.check(); err != nil {
+	if err := s.in.checkIncoming(); err != nil {
 		s.bad = append(s.bad, fmt.Errorf("%s: %w", constructor, err))
 	}
 }
@@ -99,6 +99,7 @@ type body struct {
 	mode     bodyMode
 	typ      reflect.Type // of the payload; nil for bodyNone
 	envelope bool         // wrapped in a Message or an Outgoing
+	message  bool         // in a Message
 }
 
 // bodyOf describes T. A Message or an Outgoing is looked through.
@@ -106,13 +107,12 @@ func bodyOf[T any]() body {
 	t := reflect.TypeFor[T]()
 	b := body{mode: bodyCodec, typ: t}
 	switch any((*T)(nil)).(type) {
-	case messageTarget, outgoingSource:
-		b.envelope = true
-		f, ok := t.FieldByName("body")
-		if !ok {
-			f, _ = t.FieldByName("Body")
-		}
-		b.typ = f.Type
+	case messageTarget:
+		f, _ := t.FieldByName("body")
+		b.typ, b.envelope, b.message = f.Type, true, true
+	case outgoingSource:
+		f, _ := t.FieldByName("Body")
+		b.typ, b.envelope = f.Type, true
 	}
 	switch b.typ {
 	case reflect.TypeFor[[]byte]():
@@ -129,6 +129,22 @@ func (b body) target(v any, d *Delivery) any {
 		return v.(messageTarget).bind(d)
 	}
 	return v
+}
+
+// checkIncoming reports a type that cannot be decoded to.
+func (b body) checkIncoming() error {
+	if b.envelope && !b.message {
+		return fmt.Errorf("an Outgoing[%v] is for what is published: take a Message[%v]", b.typ, b.typ)
+	}
+	return b.check()
+}
+
+// checkOutgoing reports a type that cannot be published.
+func (b body) checkOutgoing() error {
+	if b.message {
+		return fmt.Errorf("a Message[%v] is for what arrives: use an Outgoing[%v]", b.typ, b.typ)
+	}
+	return b.check()
 }
 
 // check reports a type that no codec can hold.

@@ -119,7 +119,7 @@ func NewRequester[Req, Res any](app *App, b broker.Broker, name string, opts ...
 	p.requests = true
 	r := &Requester[Req, Res]{port: p, answer: bodyOf[Res]()}
 	p.out = r.answer
-	if err := r.answer.check(); err != nil {
+	if err := r.answer.checkIncoming(); err != nil {
 		p.errs = append(p.errs, err)
 	}
 	return r
@@ -216,7 +216,7 @@ type port struct {
 
 func (a *App) newPort(maker string, b broker.Broker, name string, in body, opts []PublisherOption) *port {
 	p := &port{maker: maker, broker: b, name: name, in: in}
-	if err := in.check(); err != nil {
+	if err := in.checkOutgoing(); err != nil {
 		p.errs = append(p.errs, err)
 	}
 	for _, o := range opts {

@@ -25,7 +25,7 @@ func Reply[T, R any](f func(ctx context.Context, v T) (R, error)) *ReplyHandler 
 	in, out := bodyOf[T](), bodyOf[R]()
 	spec := &handlerSpec{kind: "reply", in: in, out: out, send: new(replySpec)}
 	spec.checkFunc(f == nil, "Reply")
-	if err := out.check(); err != nil {
+	if err := out.checkOutgoing(); err != nil {
 		spec.bad = append(spec.bad, fmt.Errorf("Reply: %w", err))
 	}
 	spec.newFrame = func() *frame {
