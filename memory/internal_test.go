@@ -2,11 +2,13 @@ package memory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"slices"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/gostream/gostream/broker"
@@ -117,8 +119,8 @@ func TestMessageSize(t *testing.T) {
 	}
 }
 
-func connectInternal(tb testing.TB) *Broker {
-	b := New()
+func connectInternal(tb testing.TB, opts ...Option) *Broker {
+	b := New(opts...)
 	if err := b.Connect(context.Background()); err != nil {
 		tb.Fatal(err)
 	}
@@ -158,11 +160,20 @@ func TestRouteCacheIsBounded(t *testing.T) {
 // Nothing is left in the store of what came and went.
 func TestStoreForgets(t *testing.T) {
 	t.Parallel()
-	b := connectInternal(t)
+	b := connectInternal(t, Capacity(2))
 	st := b.store
 	ctx := context.Background()
 	p := b.Publisher()
-	for i := range 1000 {
+	full, err := b.Subscribe(ctx, "full")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range st.capacity {
+		if err := p.Publish(ctx, broker.OutgoingMessage{Name: "full"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 300 {
 		name := fmt.Sprintf("n.%d", i)
 		sub, err := b.Subscribe(ctx, name)
 		if err != nil {
@@ -175,13 +186,11 @@ func TestStoreForgets(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if i%2 == 0 { // settled after the close, too
-			err = sub.Close(ctx)
+		first, second := func() error { return m.Ack(ctx) }, func() error { return sub.Close(ctx) }
+		if i%2 == 0 {
+			first, second = second, first
 		}
-		if err := m.Ack(ctx); err != nil {
-			t.Fatal(err)
-		}
-		if err != nil || sub.Close(ctx) != nil {
+		if err := errors.Join(first(), second()); err != nil {
 			t.Fatal(err)
 		}
 
@@ -200,6 +209,47 @@ func TestStoreForgets(t *testing.T) {
 		if err := responder.Close(ctx); err != nil {
 			t.Fatal(err)
 		}
+		if _, err := broker.Request(ctx, p, broker.OutgoingMessage{Name: "ask"}); err == nil {
+			t.Fatal("a reply from nobody")
+		}
+
+		// A commit that fails leaves no backlog.
+		tx, err := broker.Begin(ctx, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range st.capacity + 1 {
+			if err := tx.Publish(ctx, broker.OutgoingMessage{Name: name}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := tx.Commit(ctx); err == nil {
+			t.Fatal("the commit found room")
+		}
+		tx, err = broker.Begin(ctx, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		short, cancel = context.WithCancel(ctx)
+		if err := errors.Join(
+			tx.Publish(ctx, broker.OutgoingMessage{Name: name}),
+			tx.Publish(ctx, broker.OutgoingMessage{Name: "full"}),
+		); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(time.Microsecond, cancel)
+		if err := tx.Commit(short); !errors.Is(err, context.Canceled) {
+			t.Fatalf("Commit: %v", err)
+		}
+	}
+	for range st.capacity {
+		m, err := full.Receive(ctx)
+		if err != nil || m.Ack(ctx) != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := full.Close(ctx); err != nil {
+		t.Fatal(err)
 	}
 	if n := len(st.named); n != 1 { // the group's queue
 		t.Errorf("%d names have queues", n)
@@ -213,6 +263,39 @@ func TestStoreForgets(t *testing.T) {
 	for _, q := range st.groups {
 		if len(q.subs) != 0 || q.attached != 0 || q.timer != nil {
 			t.Error("the group's queue remembers its members")
+		}
+	}
+}
+
+// Nothing ticks while nobody is attached.
+func TestTimerIsStopped(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	for _, end := range []func(b *Broker, sub broker.Subscription) error{
+		func(_ *Broker, sub broker.Subscription) error { return sub.Close(ctx) },
+		func(b *Broker, _ broker.Subscription) error { return b.Shutdown(ctx) },
+	} {
+		b := connectInternal(t)
+		sub, err := b.Subscribe(ctx, "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Publisher().Publish(ctx, broker.OutgoingMessage{Name: "a"}); err != nil {
+			t.Fatal(err)
+		}
+		m, err := sub.Receive(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := broker.NackAfter(ctx, m, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		timer := sub.(*subscription).q.timer
+		if err := end(b, sub); err != nil {
+			t.Fatal(err)
+		}
+		if timer.Stop() {
+			t.Error("the timer runs")
 		}
 	}
 }

@@ -2,6 +2,7 @@ package memory_test
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -177,7 +178,10 @@ func TestShutdownWakesEverybody(t *testing.T) {
 		empty := subscribe(t, b, broker.ByName("empty"))
 		subscribe(t, b, broker.ByName("full"))
 		limited := subscribe(t, b, memory.Pattern("limited").Limit(1))
+		subscribe(t, b, memory.Queue("full2", "g"))
 		publish(t, p, "full", "1")
+		publish(t, p, "full2", "1")
+		publish(t, p, "nobody", "1")
 		publish(t, p, "limited", "1")
 		expect(t, limited, "1")
 		tx, err := broker.Begin(ctx, p)
@@ -193,6 +197,8 @@ func TestShutdownWakesEverybody(t *testing.T) {
 			"Receive":              func() error { _, err := empty.Receive(ctx); return err },
 			"Receive at the limit": func() error { _, err := limited.Receive(ctx); return err },
 			"Publish":              func() error { return p.Publish(ctx, out("full", "2")) },
+			"Publish to a group":   func() error { return p.Publish(ctx, out("full2", "2")) },
+			"Publish to a backlog": func() error { return p.Publish(ctx, out("nobody", "2")) },
 			"Commit":               func() error { return tx.Commit(ctx) },
 			"Request":              func() error { _, err := broker.Request(ctx, p, out("empty2", "2")); return err },
 		} {
@@ -213,22 +219,45 @@ func TestConcurrentShutdowns(t *testing.T) {
 	t.Parallel()
 	store := memory.NewStore()
 	b, p := connect(t, memory.On(store))
-	sub := subscribe(t, b, memory.Queue("a", "g"))
-	const n = 5000
-	for range n {
-		publish(t, p, "a", "x")
-		receive(t, sub)
+	const n = 500
+	var subs []broker.Subscription
+	for i := range n {
+		name := fmt.Sprint("a", i)
+		subs = append(subs, subscribe(t, b, memory.Queue(name, "g")))
+		publish(t, p, name, "x")
+		receive(t, subs[i])
 	}
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
 			shutdown(t, b)
 			next, _ := connect(t, memory.On(store))
-			sub := subscribe(t, next, memory.Queue("a", "g"))
-			if got := lag(t, sub); got != n {
-				t.Errorf("after Shutdown %d messages are back, want %d", got, n)
+			for i := range n {
+				if got := lag(t, subscribe(t, next, memory.Queue(fmt.Sprint("a", i), "g"))); got != 1 {
+					t.Errorf("Shutdown returned before a delivery was back")
+					return
+				}
 			}
 		})
 	}
 	wg.Wait()
+}
+
+// A Subscribe that races the Shutdown fails, or its subscription is closed.
+func TestSubscribeRacesShutdown(t *testing.T) {
+	t.Parallel()
+	for range 300 {
+		b, p := connect(t)
+		publish(t, p, "a", "x")
+		var sub broker.Subscription
+		var err error
+		var wg sync.WaitGroup
+		wg.Go(func() { sub, err = b.Subscribe(context.Background(), "a") })
+		wg.Go(func() { shutdown(t, b) })
+		wg.Wait()
+		if err == nil {
+			_, err = sub.Receive(t.Context())
+		}
+		wantError(t, "Subscribe or Receive", err, broker.ErrClosed)
+	}
 }

@@ -102,6 +102,9 @@ func TestRedeliveryIsFresh(t *testing.T) {
 			}
 			scribble(m.Payload())
 			k, _ := broker.PartitionKey(m)
+			if string(k) != "kkk" {
+				t.Errorf("appending to the payload changed the key to %q", k)
+			}
 			scribble(k)
 			for _, before := range old {
 				if before == m {

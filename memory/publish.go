@@ -16,7 +16,7 @@ type publisher struct {
 	last atomic.Pointer[route] // the route of the last publish, which the next often needs
 }
 
-var errOptions = errors.New("Options must be nil: this broker has no options for a message")
+var errOptions = errors.New("the field Options must be nil: this broker has no options for a message")
 
 // Publish puts the message into every queue that takes it. See [Broker.Publisher].
 func (p *publisher) Publish(ctx context.Context, msg broker.OutgoingMessage) error {

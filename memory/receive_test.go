@@ -226,6 +226,39 @@ func TestNoWakeUpIsLostByClose(t *testing.T) {
 	}
 }
 
+// A member that is closed between its wake-up and its return passes it on as well.
+func TestCloseAfterTheWakeUp(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b, p := connect(t)
+		src := memory.Queue("a", "g")
+		stayer := subscribe(t, b, src)
+		for range 500 {
+			leaver := subscribe(t, b, src)
+			got := make(chan broker.IncomingMessage, 2)
+			for _, sub := range []broker.Subscription{leaver, stayer} {
+				go func() {
+					if m, err := sub.Receive(context.Background()); err == nil {
+						got <- m
+					}
+				}()
+				synctest.Wait() // the leaver is the first to be woken
+			}
+			publish(t, p, "a", "x")
+			closeSub(t, leaver) // most often before it is awake
+			m := <-got
+			ack(t, m)
+			synctest.Wait()
+			publish(t, p, "a", "for the stayer, if it still waits")
+			synctest.Wait()
+			if lag(t, stayer) > 0 {
+				ack(t, receive(t, stayer))
+			} else {
+				ack(t, <-got)
+			}
+		}
+	})
+}
+
 // A context that ends while a message arrives never loses it.
 func TestContextEndsWhileAMessageArrives(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package memory_test
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/gostream/gostream/broker"
@@ -174,6 +175,26 @@ func TestBacklogsComeInPublishOrder(t *testing.T) {
 		publish(t, p, fmt.Sprintf("a.%d", i*7%5), s)
 	}
 	expect(t, subscribe(t, b, memory.Pattern("a.*")), want...)
+}
+
+// Nothing is lost of what is published while a subscription takes a backlog over,
+// and the order is kept.
+func TestPublishingRacesTheFirstSubscription(t *testing.T) {
+	t.Parallel()
+	for i := range 500 {
+		b, p := connect(t)
+		want := numbered("", 20)
+		var wg sync.WaitGroup
+		wg.Go(func() { publish(t, p, "a", want...) })
+		src := broker.Source(broker.ByName("a"))
+		if i%2 == 0 {
+			src = memory.Pattern("*")
+		}
+		sub := subscribe(t, b, src)
+		wg.Wait()
+		expect(t, sub, want...)
+		expectNothing(t, sub)
+	}
 }
 
 func TestDetachedQueue(t *testing.T) {

@@ -130,7 +130,6 @@ func (s *subscription) take() *Message {
 	}
 	s.last = m
 	s.unsettled++
-	s.q.passReader() // another reader may be waiting for what is left
 	return m
 }
 

@@ -22,8 +22,10 @@ func (w *waiter) signal() {
 
 // waiters is a first-in, first-out list. The zero value is empty.
 //
-// No wake-up is lost by this rule: a waiter that was taken off the list and
-// signalled either uses what it was woken for, or passes the signal on.
+// No wake-up is lost by these rules. A reader waits only when there is nothing to
+// receive, and each message that comes wakes one. A publisher waits only when there
+// is no room, and room wakes one, which wakes the next when it has used its part.
+// Whoever was woken and leaves without using it passes the signal on.
 type waiters struct {
 	head, tail *waiter
 }
