@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 )
 
@@ -113,10 +114,14 @@ func (r *hookRunner) settled(d *Delivery, o Outcome) {
 }
 
 func (r *hookRunner) work() {
+	var s settledHooks // in hand: hooks that did not run yet
 	defer func() {
 		// A hook that called Goexit ends this goroutine; another one goes on.
 		r.mu.Lock()
 		defer r.mu.Unlock()
+		if len(s.hooks) > 0 {
+			r.queue = slices.Insert(r.queue, 0, s)
+		}
 		if len(r.queue) > 0 {
 			go r.work()
 			return
@@ -130,11 +135,13 @@ func (r *hookRunner) work() {
 			r.mu.Unlock()
 			return
 		}
-		s := r.queue[0]
+		s = r.queue[0]
 		r.queue[0] = settledHooks{}
 		r.queue = r.queue[1:]
 		r.mu.Unlock()
-		for _, h := range s.hooks {
+		for len(s.hooks) > 0 {
+			h := s.hooks[0]
+			s.hooks = s.hooks[1:]
 			if !h.onlyAcked || s.outcome == OutcomeAcked {
 				r.run(h, s)
 			}
@@ -148,9 +155,12 @@ func (r *hookRunner) run(h hook, s settledHooks) {
 		if returned {
 			return
 		}
+		log := r.log.With("subscription", s.from.Subscription().Name())
 		if v := recover(); v != nil {
-			r.log.Error("hook panicked", "subscription", s.from.Subscription().Name(), "panic", v, "stack", string(debug.Stack()))
+			log.Error("hook panicked", "panic", v, "stack", string(debug.Stack()))
+			return
 		}
+		log.Error("hook called runtime.Goexit")
 	}()
 	h.run(r.ctx, s.outcome)
 	returned = true
