@@ -28,7 +28,8 @@ type SettledEvent struct {
 	Delivery *Delivery
 	// Outcome is how the attempt ended.
 	Outcome Outcome
-	// Err is what failed; nil for a success.
+	// Err is what failed, the settlement where nothing did before it; nil for a
+	// success.
 	Err error
 	// Took is the time from the start of the attempt to its settlement.
 	Took time.Duration
@@ -66,16 +67,20 @@ func newObservers(all []Observer, log *slog.Logger) *observers {
 	return o
 }
 
-// each calls every function; a panic ends the round and is logged.
+// each calls every function; a panic in one is logged, and the next is called.
 func each[F any](o *observers, fs []F, call func(F)) {
+	for _, f := range fs {
+		guarded(o, f, call)
+	}
+}
+
+func guarded[F any](o *observers, f F, call func(F)) {
 	defer func() {
 		if r := recover(); r != nil {
 			o.log.Error("observer panicked", "panic", r, "stack", string(debug.Stack()))
 		}
 	}()
-	for _, f := range fs {
-		call(f)
-	}
+	call(f)
 }
 
 func (o *observers) onReceived(d *Delivery) {
