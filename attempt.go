@@ -19,7 +19,7 @@ func (c *consumer) do(t task, s *slot) {
 		attempt = n
 	}
 	f.init(c.handlerCtx, c, t.msg, attempt)
-	f.began = s.start()
+	f.received, f.began = s.start(), s.start()
 	c.obs.onReceived(&f.delivery)
 	switch {
 	case c.svc.stopping.Load() && c.plan.properties.Redelivers:
@@ -46,7 +46,7 @@ func (c *consumer) again(p *parked) {
 	}
 	f := c.plan.handler.newFrame()
 	f.init(c.handlerCtx, c, old.delivery.msg, old.delivery.attempt+1)
-	f.began = old.began
+	f.received, f.began = old.received, c.svc.since()
 	c.attempt(f)
 }
 

@@ -100,7 +100,8 @@ type frame struct {
 	delivery    Delivery
 	batch       Batch
 	self        any           // the typed frame that this one is part of; nil for Raw
-	began       time.Duration // since the service began
+	received    time.Duration // when the message came, since the service began
+	began       time.Duration // when the attempt began
 	called      bool          // the payload was decoded before: a middleware calls next again
 	undecodable bool          // the payload could not be decoded
 }

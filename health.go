@@ -83,10 +83,10 @@ func (c *consumer) health(ctx context.Context) SubscriptionHealth {
 		}
 	}
 	for _, p := range c.parking {
-		h.Oldest = max(h.Oldest, now-p.frame.began)
+		h.Oldest = max(h.Oldest, now-p.frame.received)
 	}
 	for _, p := range c.due {
-		h.Oldest = max(h.Oldest, now-p.frame.began)
+		h.Oldest = max(h.Oldest, now-p.frame.received)
 	}
 	sub := c.sub
 	c.mu.Unlock()

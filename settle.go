@@ -45,6 +45,9 @@ func (c *consumer) settle(f *frame, o Outcome, cause, err error) {
 		c.log.Error("settling failed", "name", f.delivery.Name(), "outcome", o.String(), "error", err)
 		c.svc.settleFailures.Add(1)
 		o = OutcomeUnsettled
+		if cause == nil {
+			cause = err
+		}
 	}
 	c.finish(f, o, cause)
 }
