@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -501,6 +502,16 @@ func TestDrainUnderLoad(t *testing.T) {
 	const total, workers = 100_000, 16
 	store := memory.NewStore(memory.Capacity(total))
 	mem := memory.New(memory.On(store))
+	fill := memory.New(memory.On(store))
+	if err := fill.Connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range total {
+		publish(t, fill, "in", strconv.Itoa(i))
+	}
+	if err := fill.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var handled, doubled atomic.Int64
 	var seen [total]atomic.Bool
@@ -519,15 +530,6 @@ func TestDrainUnderLoad(t *testing.T) {
 	}), gostream.Workers(workers))
 	app := gostream.New("t", "0", quiet())
 	app.Mount(mem, r)
-	pub := gostream.NewPublisher[int](app, mem, "in")
-	app.AfterStartup(func(ctx context.Context) error {
-		for i := range total {
-			if err := pub.Publish(ctx, i); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 	var report gostream.DrainReport
 	app.Observe(gostream.Observer{Drained: func(r gostream.DrainReport) { report = r }})
 	if err := app.Run(ctx); err != nil {
