@@ -823,7 +823,7 @@ func TestOutgoingToReplyTo(t *testing.T) {
 				headers = append(headers, field("reply-to", tt.replyTo))
 			}
 			s.send("prices", "x", headers...)
-			if m := s.takeOne(tt.want); (tt.want == "dead") != (m.Headers().Has(gostream.HeaderDeadReason)) {
+			if m := s.takeOne(tt.want); (tt.want == "dead") != m.Headers().Has(gostream.HeaderDeadReason) {
 				t.Errorf("%+v: the message there is %v", tt, m.Headers())
 			}
 			for _, name := range []string{"prices", "answers", "elsewhere", "dead"} {
