@@ -169,7 +169,7 @@ func (e *env) closeAll() error {
 func (e *env) newBroker() (broker.Broker, error) {
 	b := e.h.New()
 	if b == nil {
-		return nil, errors.New("Harness.New returned nil")
+		return nil, errors.New("the harness: New returned nil")
 	}
 	e.atEnd("Shutdown", b.Shutdown)
 	return b, nil
@@ -182,7 +182,7 @@ func (e *env) connect() (broker.Broker, error) {
 		return nil, err
 	}
 	if err := e.call("Connect", b.Connect); err != nil {
-		return nil, fmt.Errorf("Connect: %w", err)
+		return nil, fmt.Errorf("connect: %w", err)
 	}
 	return b, nil
 }
@@ -190,7 +190,7 @@ func (e *env) connect() (broker.Broker, error) {
 // shutdown shuts b down now.
 func (e *env) shutdown(b broker.Broker) error {
 	if err := e.call("Shutdown", b.Shutdown); err != nil {
-		return fmt.Errorf("Shutdown: %w", err)
+		return fmt.Errorf("shutdown: %w", err)
 	}
 	return nil
 }
@@ -207,9 +207,9 @@ func (e *env) targetOf(field string, f func(ctx context.Context, id string) (Tar
 	})
 	switch {
 	case err != nil:
-		return Target{}, fmt.Errorf("Harness.%s: %w", field, err)
+		return Target{}, fmt.Errorf("the harness: %s: %w", field, err)
 	case t.Source == nil || t.Name == "":
-		return Target{}, fmt.Errorf("Harness.%s returned a target without a source or without a name", field)
+		return Target{}, fmt.Errorf("the harness: %s returned a target without a source or without a name", field)
 	}
 	e.atLast("closing the target "+broker.Quote(t.Name), t.Close)
 	return t, nil
@@ -224,9 +224,9 @@ func (e *env) newGroup() (Group, error) {
 	})
 	switch {
 	case err != nil:
-		return Group{}, fmt.Errorf("Harness.Group: %w", err)
+		return Group{}, fmt.Errorf("the harness: Group: %w", err)
 	case g.Member == nil || g.Name == "":
-		return Group{}, errors.New("Harness.Group returned a group without members or without a name")
+		return Group{}, errors.New("the harness: Group returned a group without members or without a name")
 	}
 	e.atLast("closing the group "+broker.Quote(g.Name), g.Close)
 	return g, nil
@@ -244,9 +244,9 @@ func (e *env) newPattern() (Pattern, error) {
 	})
 	switch {
 	case err != nil:
-		return Pattern{}, fmt.Errorf("Harness.Pattern: %w", err)
+		return Pattern{}, fmt.Errorf("the harness: Pattern: %w", err)
 	case p.Source == nil || len(p.Matching) < 2:
-		return Pattern{}, errors.New("Harness.Pattern returned no source or fewer than two matching names")
+		return Pattern{}, errors.New("the harness: Pattern returned no source or fewer than two matching names")
 	}
 	e.atLast("closing the pattern", p.Close)
 	return p, nil

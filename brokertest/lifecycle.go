@@ -37,7 +37,7 @@ func checkPublishBeforeConnect(e *env) error {
 		return err
 	}
 	if err := e.call("Connect", b.Connect); err != nil {
-		return fmt.Errorf("Connect: %w", err)
+		return fmt.Errorf("connect: %w", err)
 	}
 	if err := s.quiet(); err != nil {
 		return err

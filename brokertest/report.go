@@ -53,6 +53,7 @@ type Report struct {
 
 // The names of the capabilities, for [env.saw].
 const (
+	capHeaders      = "headers"
 	capCheck        = "check"
 	capSpec         = "source description"
 	capMatch        = "source matching"
@@ -78,7 +79,7 @@ const (
 func newReport() *Report {
 	r := &Report{}
 	for _, name := range []string{
-		capCheck, capSpec, capMatch, capNames, capPublisher, capProperties, capDelay, capCount, capKey, capLease, capStale,
+		capHeaders, capCheck, capSpec, capMatch, capNames, capPublisher, capProperties, capDelay, capCount, capKey, capLease, capStale,
 		capBatchReceive, capLag, capBatchPublish, capTransactions, capReceivedTx, capRequest, capServer, capHealth, capEvents,
 	} {
 		r.capabilities = append(r.capabilities, &Row{Name: name})

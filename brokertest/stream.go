@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/gostream/gostream/broker"
 )
@@ -69,7 +70,7 @@ func (l *link) publish(payloads ...string) error {
 // send publishes one message, to the target's name where it has none.
 func (l *link) send(msg broker.OutgoingMessage) error {
 	if err := l.try(msg); err != nil {
-		return fmt.Errorf("Publish of %s: %w", quote(msg.Payload), err)
+		return fmt.Errorf("publish of %s: %w", quote(msg.Payload), err)
 	}
 	return nil
 }
@@ -97,9 +98,9 @@ func (l *link) subscribeWith(book *ledger) (*stream, error) {
 	})
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("Subscribe: %w", err)
+		return nil, fmt.Errorf("subscribe: %w", err)
 	case sub == nil:
-		return nil, errors.New("Subscribe returned neither a subscription nor an error")
+		return nil, errors.New("subscribe returned neither a subscription nor an error")
 	}
 	l.e.atEnd("Close", sub.Close)
 	return &stream{e: l.e, sub: sub, book: book}, nil
@@ -116,7 +117,7 @@ type stream struct {
 // close closes the subscription now.
 func (s *stream) close() error {
 	if err := s.e.call("Close", s.sub.Close); err != nil {
-		return fmt.Errorf("Close: %w", err)
+		return fmt.Errorf("close: %w", err)
 	}
 	return nil
 }
@@ -125,7 +126,7 @@ func (s *stream) close() error {
 func (s *stream) raw(ctx context.Context) (*delivery, error) {
 	m, err := s.sub.Receive(ctx)
 	if err == nil && m == nil {
-		err = errors.New("Receive returned neither a message nor an error")
+		err = errors.New("receive returned neither a message nor an error")
 	}
 	if err != nil {
 		return nil, err
@@ -223,8 +224,26 @@ func (s *stream) one(payload string) (*delivery, error) {
 
 // quiet fails if anything comes within the harness's Quiet, but for another
 // delivery of what is in hand.
-func (s *stream) quiet() error {
-	ctx, cancel := context.WithTimeout(s.e.ctx, s.e.h.Quiet)
+func (s *stream) quiet() error { return s.quietFor(s.e.h.Quiet) }
+
+// quietFor is quiet for a time of one's own.
+func (s *stream) quietFor(d time.Duration) error {
+	switch d, err := s.untilQuietFor(d); {
+	case err != nil:
+		return err
+	case d != nil:
+		return fmt.Errorf("%v came, expected nothing", d)
+	default:
+		return nil
+	}
+}
+
+// untilQuiet returns the next delivery, nil if nothing comes within the harness's
+// Quiet.
+func (s *stream) untilQuiet() (*delivery, error) { return s.untilQuietFor(s.e.h.Quiet) }
+
+func (s *stream) untilQuietFor(quiet time.Duration) (*delivery, error) {
+	ctx, cancel := context.WithTimeout(s.e.ctx, quiet)
 	defer cancel()
 	var d *delivery
 	err := s.e.bounded(ctx, "Receive", func(ctx context.Context) (err error) {
@@ -233,11 +252,11 @@ func (s *stream) quiet() error {
 	})
 	switch {
 	case err == nil:
-		return fmt.Errorf("%v came, expected nothing", d)
+		return d, nil
 	case errors.Is(err, context.DeadlineExceeded):
-		return nil
+		return nil, nil
 	default:
-		return fmt.Errorf("waiting to see that nothing comes: %w", err)
+		return nil, fmt.Errorf("receive: %w", err)
 	}
 }
 
