@@ -381,6 +381,12 @@ func (d *delivery) settle(what string, to state, f func(ctx context.Context, m b
 	case !d.s.book.redelivers && !unsupported:
 		return fmt.Errorf("%s of %v answers %v, and the source does not declare Redelivers: it must answer errors.ErrUnsupported", what, d, err)
 	}
+	return d.was(to, what, f)
+}
+
+// was enters a settlement that the check made itself, and settles by f whatever else
+// was delivered of the same message.
+func (d *delivery) was(to state, what string, f func(ctx context.Context, m broker.IncomingMessage) error) error {
 	for _, m := range d.s.book.settled(d.text, to) {
 		err := d.s.e.call(what, func(ctx context.Context) error { return f(ctx, m) })
 		if err != nil && !errors.Is(err, broker.ErrSettled) && !errors.Is(err, broker.ErrStale) {
