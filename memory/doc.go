@@ -23,7 +23,18 @@
 //     subscription is closed. What it still holds, and what comes back to it, waits
 //     for the next subscription to the same name or pattern, which takes over the
 //     oldest queue of that kind. Other subscriptions do not get these messages: they
-//     had copies of their own.
+//     had copies of their own. Such a queue goes away when it is empty and nothing of
+//     it is unsettled; until then it takes memory.
+//
+// # Names
+//
+// A name is one or more tokens with dots between them, such as "orders.new". No
+// token is empty. A name is valid UTF-8, has no white space and no control
+// character, and is at most [MaxName] bytes long. '*' and '>' stand in patterns
+// only; see [Pattern]. Names whose first token is "_inbox" are the reply-to names
+// that a Request makes: one can publish to them and nothing else. Header keys are
+// not empty and have no white space, control character or colon; header values hold
+// any bytes. Whatever breaks these rules is broker.ErrInvalid.
 //
 // # Order and redelivery
 //

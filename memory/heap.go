@@ -67,15 +67,13 @@ type returned struct{ m *Message }
 
 func (a returned) before(b returned) bool { return a.m.seq < b.m.seq }
 
-// delayed is a message that comes back at a time; equal times come in publish order.
+// delayed is a message that comes back at a time. The order of those that are due
+// together is that of returned, where they go.
 type delayed struct {
 	due time.Time
 	m   *Message
 }
 
 func (a delayed) before(b delayed) bool {
-	if c := a.due.Compare(b.due); c != 0 {
-		return c < 0
-	}
-	return a.m.seq < b.m.seq
+	return a.due.Before(b.due)
 }

@@ -219,7 +219,7 @@ func TestStoreForgets(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range st.capacity + 1 {
-			if err := tx.Publish(ctx, broker.OutgoingMessage{Name: name}); err != nil {
+			if err := tx.Publish(ctx, broker.OutgoingMessage{Name: name + ".never"}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -264,6 +264,66 @@ func TestStoreForgets(t *testing.T) {
 		if len(q.subs) != 0 || q.attached != 0 || q.timer != nil {
 			t.Error("the group's queue remembers its members")
 		}
+	}
+}
+
+// A publisher that found its queue just before it left the routes does not put a
+// message where nobody looks.
+func TestQueueThatLeftTheRoutes(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := connectInternal(t)
+	st := b.store
+	leave := func(change func()) {
+		t.Helper()
+		r := st.resolve("a", true)
+		change()
+		if r.queues[0].tryPush(newMessage("a", &broker.OutgoingMessage{})) {
+			t.Error("a single push was accepted")
+		}
+		if how, _ := r.put([]*Message{new(Message)}, false, nil); how != outdated {
+			t.Errorf("a push was answered with %d", how)
+		}
+		if !r.stale.Load() {
+			t.Error("the route is not stale")
+		}
+	}
+	var sub broker.Subscription
+	leave(func() { sub, _ = b.Subscribe(ctx, "a") }) // takes the backlog over
+	leave(func() { _ = sub.Close(ctx) })             // idle: the queue goes away
+	leave(func() { sub, _ = b.Subscribe(ctx, "a") }) //
+	leave(func() { _ = b.Shutdown(ctx) })            //
+	if n := len(st.named) + len(st.detached); n != 0 {
+		t.Errorf("%d queues are left", n)
+	}
+}
+
+// A second Shutdown does not return before the first is done.
+func TestSecondShutdownWaits(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := connectInternal(t)
+	sub, err := b.Subscribe(ctx, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := sub.(*subscription).q
+	q.mu.Lock() // holds the first one up
+	first, second := make(chan error, 1), make(chan error, 1)
+	go func() { first <- b.Shutdown(ctx) }()
+	for !b.isClosed() {
+		runtime.Gosched()
+	}
+	go func() { second <- b.Shutdown(ctx) }()
+	for range 10_000 {
+		runtime.Gosched()
+	}
+	if len(second) != 0 {
+		t.Error("the second Shutdown returned before the first")
+	}
+	q.mu.Unlock()
+	if err := errors.Join(<-first, <-second); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -2,7 +2,6 @@ package memory_test
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -211,36 +210,6 @@ func TestShutdownWakesEverybody(t *testing.T) {
 		shutdown(t, b)
 		wg.Wait()
 	})
-}
-
-// A second Shutdown that comes while the first is at work returns when that is
-// done.
-func TestConcurrentShutdowns(t *testing.T) {
-	t.Parallel()
-	store := memory.NewStore()
-	b, p := connect(t, memory.On(store))
-	const n = 500
-	var subs []broker.Subscription
-	for i := range n {
-		name := fmt.Sprint("a", i)
-		subs = append(subs, subscribe(t, b, memory.Queue(name, "g")))
-		publish(t, p, name, "x")
-		receive(t, subs[i])
-	}
-	var wg sync.WaitGroup
-	for range 4 {
-		wg.Go(func() {
-			shutdown(t, b)
-			next, _ := connect(t, memory.On(store))
-			for i := range n {
-				if got := lag(t, subscribe(t, next, memory.Queue(fmt.Sprint("a", i), "g"))); got != 1 {
-					t.Errorf("Shutdown returned before a delivery was back")
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
 }
 
 // A Subscribe that races the Shutdown fails, or its subscription is closed.

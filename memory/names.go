@@ -13,14 +13,7 @@ import (
 // MaxName is the length of the longest name and of the longest pattern, in bytes.
 const MaxName = 1024
 
-// The rule for names:
-//
-// A name is one or more tokens with dots between them. No token is empty. A name
-// is valid UTF-8, has no white space and no control character, is at most MaxName
-// bytes long and has neither '*' nor '>' anywhere. In a pattern a whole token may
-// be "*", which stands for one token, and the whole last token may be ">", which
-// stands for one or more. Names whose first token is inboxToken are the store's own,
-// for replies.
+// The rule for names stands in the package comment, the one for patterns at Pattern.
 
 // inboxToken is the first token of every reply-to name.
 const inboxToken = "_inbox"

@@ -57,8 +57,6 @@ func (q *queue) push(m *Message, seq uint64) {
 	m.q, m.seq = q, seq
 	q.fresh.push(m)
 	q.readers.wakeOne()
-	// The next publisher, where room remains, is woken by the one that came before.
-	q.passRoom()
 }
 
 // pop takes the message that is next. There must be one.

@@ -222,30 +222,74 @@ func TestCommitWaitsForRoom(t *testing.T) {
 	})
 }
 
-// A transaction that waits for more room than there is leaves: who waits behind it
-// and needs less is woken.
+// A transaction that waits for more room than there is leaves: all who wait behind
+// it and need less are woken.
 func TestALargeTransactionLeaves(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b, p := connect(t, memory.Capacity(3))
 		sub := subscribe(t, b, broker.ByName("a"))
 		publish(t, p, "a", "1", "2", "3")
 		tx := begin(t, p)
-		txPublish(t, tx, "a", "x", "y")
+		txPublish(t, tx, "a", "x", "y", "z")
 		done := make(chan error)
 		ctx, cancel := within(time.Second)
 		defer cancel()
 		go func() { done <- tx.Commit(ctx) }()
 		synctest.Wait()
 		published := make(chan error)
-		go func() { published <- p.Publish(context.Background(), out("a", "4")) }()
-		synctest.Wait()
-		expect(t, sub, "1")
-		wantError(t, "Commit", <-done, memory.ErrFull)
-		if err := <-published; err != nil {
-			t.Fatal(err)
+		for _, s := range []string{"4", "5"} {
+			go func() { published <- p.Publish(context.Background(), out("a", s)) }()
+			synctest.Wait()
 		}
-		expect(t, sub, "2", "3", "4")
+		expect(t, sub, "1", "2")
+		wantError(t, "Commit", <-done, memory.ErrFull)
+		for range 2 {
+			if err := <-published; err != nil {
+				t.Fatal(err)
+			}
+		}
+		expect(t, sub, "3", "4", "5")
 	})
+}
+
+// Who is woken at one queue and then waits at another passes the room on that it
+// did not use.
+func TestUnusedRoomIsPassedOn(t *testing.T) {
+	for what, send := range map[string]func(t *testing.T, p broker.Publisher) error{
+		"publish": func(_ *testing.T, p broker.Publisher) error {
+			return p.Publish(context.Background(), out("x.a", "both"))
+		},
+		"commit": func(t *testing.T, p broker.Publisher) error {
+			tx := begin(t, p)
+			txPublish(t, tx, "x.a", "both")
+			return tx.Commit(context.Background())
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				b, p := connect(t, memory.Capacity(1))
+				first, second := subscribe(t, b, memory.Pattern("*.a")), subscribe(t, b, memory.Pattern("x.*"))
+				publish(t, p, "y.a", "1")
+				publish(t, p, "x.b", "2")
+				sent, published := make(chan error, 1), make(chan error, 1)
+				go func() { sent <- send(t, p) }()
+				synctest.Wait() // waits at the first queue
+				go func() { published <- p.Publish(context.Background(), out("y.a", "3")) }()
+				synctest.Wait()
+				expect(t, first, "1")
+				if err := <-published; err != nil {
+					t.Fatal(err)
+				}
+				expect(t, second, "2")
+				expect(t, first, "3")
+				if err := <-sent; err != nil {
+					t.Fatal(err)
+				}
+				expect(t, first, "both")
+				expect(t, second, "both")
+			})
+		})
+	}
 }
 
 func TestATransactionThatNeverFits(t *testing.T) {

@@ -24,8 +24,8 @@ func (w *waiter) signal() {
 //
 // No wake-up is lost by these rules. A reader waits only when there is nothing to
 // receive, and each message that comes wakes one. A publisher waits only when there
-// is no room, and room wakes one, which wakes the next when it has used its part.
-// Whoever was woken and leaves without using it passes the signal on.
+// is no room, and room wakes one, which wakes the next when it has made its attempt.
+// A reader or publisher that leaves without an attempt passes the signal on.
 type waiters struct {
 	head, tail *waiter
 }
