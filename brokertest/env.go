@@ -25,6 +25,7 @@ type env struct {
 	mu      sync.Mutex
 	closers []closer // brokers and subscriptions
 	targets []closer // closed after all of these
+	lenient bool     // what goes wrong while closing does not matter
 }
 
 // closer is something to close at the end of the check.
@@ -147,7 +148,7 @@ func (e *env) atLast(what string, f func(ctx context.Context) error) {
 // handle that the check itself closed may answer broker.ErrClosed.
 func (e *env) closeAll() error {
 	e.mu.Lock()
-	closers := append(e.targets, e.closers...)
+	closers, lenient := append(e.targets, e.closers...), e.lenient
 	e.targets, e.closers = nil, nil
 	e.mu.Unlock()
 	// The check's own context may have ended.
@@ -161,7 +162,18 @@ func (e *env) closeAll() error {
 			errs = append(errs, fmt.Errorf("at the end of the check, %s: %w", closers[i].what, err))
 		}
 	}
+	if lenient {
+		return nil
+	}
 	return errors.Join(errs...)
+}
+
+// closeLeniently says that what goes wrong while closing does not matter: the check
+// has broken the connection for good.
+func (e *env) closeLeniently() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.lenient = true
 }
 
 // newBroker returns a broker that is not connected, and that is shut down at the

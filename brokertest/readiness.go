@@ -1,5 +1,7 @@
 package brokertest
 
+import "fmt"
+
 // readinessChecks: what a subscription receives from when on.
 var readinessChecks = []check{
 	{
@@ -7,6 +9,19 @@ var readinessChecks = []check{
 		rule:  "the subscription is live when Subscribe returns: what is published from then on arrives",
 		where: "broker.Source, Subscribe",
 		run:   checkLive,
+	},
+	{
+		name:  "live-members",
+		rule:  "a subscription to a group is live when Subscribe returns, that of a second group beside it, too",
+		where: "broker.Source, Subscribe",
+		needs: []need{needGroup},
+		run:   checkLiveMembers,
+	},
+	{
+		name:  "backlog",
+		rule:  "what was published before the first subscription is kept for it where Backlog is declared",
+		where: "broker.Properties, Backlog",
+		run:   checkBacklog,
 	},
 }
 
@@ -35,5 +50,93 @@ func checkLive(e *env) error {
 			return err
 		}
 	}
+	return nil
+}
+
+func checkLiveMembers(e *env) error {
+	g, err := e.newGroup()
+	if err != nil {
+		return err
+	}
+	publisher, err := e.dial(g.member("a"))
+	if err != nil {
+		return err
+	}
+	var streams []*stream
+	for i, group := range []string{"a", "b"} {
+		_, s, err := e.openOn(g.member(group))
+		if err != nil {
+			return err
+		}
+		streams = append(streams, s)
+		payload := fmt.Sprintf("first%d", i)
+		if err := publisher.publish(payload); err != nil {
+			return err
+		}
+		for _, s := range streams {
+			d, err := s.one(payload)
+			if err != nil {
+				return fmt.Errorf("group %s: %w", group, err)
+			}
+			if err := d.ack(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func checkBacklog(e *env) error {
+	t, err := e.target()
+	if err != nil {
+		return err
+	}
+	publisher, err := e.dial(t)
+	if err != nil {
+		return err
+	}
+	all := numbered("early", 20)
+	if err := publisher.publish(all...); err != nil {
+		return err
+	}
+	l, s, err := e.openOn(t)
+	if err != nil {
+		return err
+	}
+	if !l.props.Backlog {
+		// Nothing is promised. What is seen is for the report.
+		seen := 0
+		for {
+			d, err := s.untilQuiet()
+			if err != nil {
+				return err
+			}
+			if d == nil {
+				break
+			}
+			seen++
+			if err := d.ack(); err != nil {
+				return err
+			}
+		}
+		e.saw("Backlog", yesNo(seen == len(all)))
+		return e.notApplicable("the source does not declare Backlog; %d of %d messages came", seen, len(all))
+	}
+	came := newTally(all)
+	for i, p := range all {
+		d, err := s.receive()
+		switch {
+		case err != nil:
+			return fmt.Errorf("%s: %w", came.missing(), err)
+		case !came.settled(d.text):
+			return fmt.Errorf("%v came, which was not published", d)
+		case l.props.Ordered && d.text != p:
+			return fmt.Errorf("%v came as number %d, expected %q", d, i+1, p)
+		}
+		if err := d.ack(); err != nil {
+			return err
+		}
+	}
+	e.saw("Backlog", "yes")
 	return nil
 }
