@@ -1,7 +1,15 @@
 package brokertest
 
 import (
+	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/gostream/gostream/broker"
 )
 
 // leakChecks: what is left behind. They come last.
@@ -11,6 +19,18 @@ var leakChecks = []check{
 		rule:  "after Shutdown no goroutine of the broker is left",
 		where: "broker.Broker, Shutdown",
 		run:   checkGoroutines,
+	},
+	{
+		name:  "subscription-goroutines",
+		rule:  "a closed subscription leaves no goroutine behind, nor does a message or a cancelled call",
+		where: "broker.Subscription, Close",
+		run:   checkSubscriptionGoroutines,
+	},
+	{
+		name:  "memory",
+		rule:  "a message that was settled is not kept: the memory in use does not grow with the number of messages",
+		where: "broker.IncomingMessage",
+		run:   checkMemory,
 	},
 }
 
@@ -26,19 +46,7 @@ func checkGoroutines(e *env) error {
 			return err
 		}
 	}
-	var stacks string
-	err := e.eventually(func() string {
-		n, s := e.goroutines()
-		stacks = s
-		if n <= before {
-			return ""
-		}
-		return fmt.Sprintf("%d goroutines after one broker was shut down, %d after %d more", before, n, rounds)
-	})
-	if err != nil {
-		return fmt.Errorf("%w; they are:\n%s", err, stacks)
-	}
-	return nil
+	return e.settleDown(before, fmt.Sprintf("after %d more brokers were used and shut down", rounds))
 }
 
 // workAndShutdown uses a broker for everything and shuts it down.
@@ -50,12 +58,192 @@ func workAndShutdown(e *env) error {
 	if err := l.publish("a", "b"); err != nil {
 		return err
 	}
-	ds, err := s.expect("a", "b")
+	for i := range 2 {
+		d, err := s.receive()
+		if err != nil {
+			return err
+		}
+		if i == 1 {
+			break // left unsettled
+		}
+		if err := d.ack(); err != nil {
+			return err
+		}
+	}
+	if err := cancelReceive(e, s); err != nil {
+		return err
+	}
+	if tx, err := broker.Begin(e.ctx, l.pub); err == nil { // left open
+		_ = tx.Publish(e.ctx, broker.OutgoingMessage{Name: l.t.Name, Payload: []byte("c")})
+	}
+	return e.shutdown(l.b)
+}
+
+// cancelReceive calls Receive with a context that has ended.
+func cancelReceive(e *env, s *stream) error {
+	ended, cancel := context.WithCancel(e.ctx)
+	cancel()
+	err := e.bounded(ended, "Receive with a context that has ended", func(ctx context.Context) error {
+		_, err := s.raw(ctx)
+		return err
+	})
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("receive with a context that has ended: %w", err)
+	}
+	return nil
+}
+
+func checkSubscriptionGoroutines(e *env) error {
+	t, err := e.target()
 	if err != nil {
 		return err
 	}
-	if err := ds[0].ack(); err != nil {
+	l, err := e.dial(t)
+	if err != nil {
 		return err
 	}
-	return e.shutdown(l.b)
+	use := func(round int) error {
+		var sub broker.Subscription
+		err := e.call("Subscribe", func(ctx context.Context) (err error) {
+			sub, err = t.Source.Subscribe(ctx, l.b)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("subscribe: %w", err)
+		}
+		s := &stream{e: e, sub: sub, book: &ledger{redelivers: l.props.Redelivers}}
+		payloads := numbered(fmt.Sprintf("round%d-", round), 5)
+		if err := l.publish(payloads...); err != nil {
+			return err
+		}
+		if err := s.consume(newTally(payloads)); err != nil {
+			return err
+		}
+		if err := cancelReceive(e, s); err != nil {
+			return err
+		}
+		return s.close()
+	}
+	if err := use(0); err != nil {
+		return err
+	}
+	before, _ := e.goroutines()
+	const rounds = 10
+	for i := range rounds {
+		if err := use(i + 1); err != nil {
+			return err
+		}
+	}
+	return e.settleDown(before, fmt.Sprintf("after %d more subscriptions were used and closed", rounds))
+}
+
+// checkMemory pumps messages through one subscription and compares the memory in
+// use after the first fifth with that at the end.
+func checkMemory(e *env) error {
+	l, s, err := e.open()
+	if err != nil {
+		return err
+	}
+	const size = 512 // of a payload
+	first, rest := e.h.Bulk/5, e.h.Bulk-e.h.Bulk/5
+	if err := pump(e, l, s, 0, first, size); err != nil {
+		return err
+	}
+	before := heapInUse()
+	if err := pump(e, l, s, first, rest, size); err != nil {
+		return err
+	}
+	// What is kept of each message would be at least a pointer to it and what it
+	// points to. A fixed part allows for what other tests of the process do.
+	allowed := before + uint64(rest)*size/8 + 4<<20
+	return e.eventually(func() string {
+		after := heapInUse()
+		if after <= allowed {
+			return ""
+		}
+		return fmt.Sprintf("%d KiB were in use, after %d more messages of %d bytes it is %d KiB", before>>10, rest, size, after>>10)
+	})
+}
+
+func heapInUse() uint64 {
+	runtime.GC()
+	runtime.GC() // what finalizers and pools held on to
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// pump publishes n messages, numbered from first, from several goroutines, with a
+// bound on how many are on their way, and receives and acknowledges all of them.
+func pump(e *env, l *link, s *stream, first, n, size int) error {
+	const publishers, window = 8, 512
+	onTheWay := make(chan struct{}, window)
+	ctx, cancel := context.WithCancel(e.ctx)
+	defer cancel()
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	failed := make(chan error, publishers)
+	for range publishers {
+		wg.Go(func() {
+			payload := make([]byte, size)
+			for {
+				i := next.Add(1) - 1
+				if i >= int64(n) {
+					return
+				}
+				select {
+				case onTheWay <- struct{}{}:
+				case <-ctx.Done():
+					return
+				}
+				binary.BigEndian.PutUint64(payload, uint64(first)+uint64(i))
+				if err := l.pub.Publish(ctx, broker.OutgoingMessage{Name: l.t.Name, Payload: payload}); err != nil {
+					failed <- fmt.Errorf("publish: %w", err)
+					cancel() // nobody waits for the rest
+					return
+				}
+			}
+		})
+	}
+	err := drain(ctx, s, first, n, onTheWay)
+	cancel()
+	wg.Wait()
+	select {
+	case publish := <-failed:
+		return publish
+	default:
+		return err
+	}
+}
+
+// drain receives and acknowledges n different messages, numbered from first.
+func drain(ctx context.Context, s *stream, first, n int, onTheWay <-chan struct{}) error {
+	seen := make([]bool, n)
+	redelivers := s.book.redelivers
+	for left := n; left > 0; {
+		m, err := s.sub.Receive(ctx)
+		if err != nil {
+			return fmt.Errorf("receive, with %d of %d messages left: %w", left, n, err)
+		}
+		p := m.Payload()
+		if len(p) < 8 {
+			return fmt.Errorf("%s came, which was not published", quote(p))
+		}
+		i := int(binary.BigEndian.Uint64(p)) - first
+		switch {
+		case i < 0 || i >= n:
+			return fmt.Errorf("message %d came, which was not published", i+first)
+		case seen[i]:
+			// A repeated delivery of what was in hand; the check of acks looks closer.
+		default:
+			seen[i] = true
+			left--
+			<-onTheWay
+		}
+		err = m.Ack(ctx)
+		if redelivers && err != nil && !errors.Is(err, broker.ErrSettled) && !errors.Is(err, broker.ErrStale) {
+			return fmt.Errorf("ack: %w", err)
+		}
+	}
+	return nil
 }
