@@ -34,6 +34,10 @@ func groups() []group {
 		{"lifecycle", lifecycleChecks},
 		{"cancellation", cancellationChecks},
 		{"concurrency", concurrencyChecks},
+		{"batch-receive", batchReceiveChecks},
+		{"batch-publish", batchPublishChecks},
+		{"transactions", transactionChecks},
+		{"request-reply", requestChecks},
 		{"leaks", leakChecks},
 	}
 }
@@ -42,8 +46,9 @@ func groups() []group {
 func allChecks(yield func(*check) bool) {
 	for _, g := range groups() {
 		for i := range g.checks {
-			g.checks[i].group = g.name
-			if !yield(&g.checks[i]) {
+			c := g.checks[i] // a copy: several suites may run at once
+			c.group = g.name
+			if !yield(&c) {
 				return
 			}
 		}

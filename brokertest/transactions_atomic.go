@@ -1,0 +1,201 @@
+package brokertest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gostream/gostream/broker"
+)
+
+// fuse is a context that ends when it has been asked a number of times whether it
+// has ended: at a moment that differs for each number.
+type fuse struct {
+	context.Context
+	left  atomic.Int64
+	done  chan struct{}
+	burnt sync.Once
+}
+
+// newFuse returns a fuse that also ends with ctx.
+func newFuse(ctx context.Context, asked int) *fuse {
+	f := &fuse{Context: ctx, done: make(chan struct{})}
+	f.left.Store(int64(asked))
+	context.AfterFunc(ctx, f.burn)
+	return f
+}
+
+func (f *fuse) burn() {
+	f.left.Store(-1)
+	f.burnt.Do(func() { close(f.done) })
+}
+
+func (f *fuse) Done() <-chan struct{} { return f.done }
+
+func (f *fuse) Err() error {
+	if f.left.Add(-1) >= 0 {
+		return nil
+	}
+	f.burn()
+	return context.Canceled
+}
+
+// outcome fails unless of all messages, as many as came are what a Commit that
+// answered err may have made visible.
+func outcome(err error, came, all int) error {
+	ofContext := errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+	switch {
+	case came != 0 && came != all:
+		return fmt.Errorf("Commit answered %v, and %d of the %d messages became visible", err, came, all)
+	case err == nil && came == 0:
+		return errors.New("Commit answered nil, and none of the messages became visible")
+	case err != nil && !ofContext && came != 0:
+		return fmt.Errorf("Commit answered %q, and the messages became visible", err)
+	}
+	return nil
+}
+
+func checkCommitCancelled(x *txCase) error {
+	const attempts, n = 24, 6
+	errs := make([]error, attempts)
+	for i := range attempts {
+		t, err := x.begin()
+		if err != nil {
+			return err
+		}
+		if err := t.publish(numbered(fmt.Sprintf("attempt%d-", i), n)...); err != nil {
+			return err
+		}
+		base, cancel := context.WithTimeout(x.e.ctx, x.e.h.Timeout)
+		errs[i] = x.e.bounded(newFuse(base, i), "Commit", t.Commit)
+		cancel()
+		// Where the transaction is still open it must not stay so.
+		if err := x.e.call("Abort", t.Abort); err != nil && !errors.Is(err, broker.ErrSettled) {
+			return fmt.Errorf("Abort after a Commit that answered %v: %w", errs[i], err)
+		}
+	}
+	got, err := x.seen.drain()
+	if err != nil {
+		return err
+	}
+	for i, err := range errs {
+		if err := outcome(err, count(got, fmt.Sprintf("attempt%d-", i), n), n); err != nil {
+			return fmt.Errorf("a Commit whose context ended: %w", err)
+		}
+	}
+	return nil
+}
+
+// count returns how many of the n numbered payloads are in got.
+func count(got []string, prefix string, n int) int {
+	want := make(map[string]bool, n)
+	for _, p := range numbered(prefix, n) {
+		want[p] = true
+	}
+	came := 0
+	for _, p := range got {
+		if want[p] {
+			came++
+		}
+	}
+	return came
+}
+
+func checkCommitMeetsShutdown(x *txCase) error {
+	const rounds, n = 6, 12
+	type round struct {
+		in    Target
+		book  *ledger
+		acked bool // the transaction holds an acknowledgement
+		err   error
+	}
+	var all []*round
+	out := x.out.t
+	for i := range rounds {
+		if i > 0 {
+			if err := x.reopen(out); err != nil {
+				return err
+			}
+		}
+		r := &round{in: x.in.t, book: x.s.book}
+		all = append(all, r)
+		d, err := x.received("input")
+		if err != nil {
+			return err
+		}
+		t, err := x.begin()
+		if err != nil {
+			return err
+		}
+		switch err := t.tryAck(d.IncomingMessage); {
+		case err == nil:
+			r.acked = true
+		case !errors.Is(err, errors.ErrUnsupported):
+			return fmt.Errorf("Ack in a transaction: %w", err)
+		}
+		if err := t.publish(numbered(fmt.Sprintf("round%d-", i), n)...); err != nil {
+			return err
+		}
+		err = x.e.together(
+			func() error {
+				r.err = x.e.call("Commit", t.Commit)
+				return nil
+			},
+			func() error {
+				if i > 0 { // the first time at once
+					x.e.wait(time.Duration(i) * 20 * time.Microsecond)
+				}
+				return x.e.shutdown(x.in.b)
+			},
+		)
+		if err != nil {
+			return err
+		}
+	}
+	got, err := x.seen.drain()
+	if err != nil {
+		return err
+	}
+	// What came back of the inputs is seen at once.
+	other, err := x.e.connect()
+	if err != nil {
+		return err
+	}
+	back := make([]bool, rounds)
+	var work []func() error
+	for i, r := range all {
+		if !r.acked || !x.in.props.Redelivers {
+			continue
+		}
+		r.book.released()
+		l, err := x.e.link(r.in, other)
+		if err != nil {
+			return err
+		}
+		s, err := l.subscribeWith(r.book)
+		if err != nil {
+			return err
+		}
+		work = append(work, func() error {
+			again, err := s.drain()
+			back[i] = len(again) > 0
+			return err
+		})
+	}
+	if err := x.e.together(work...); err != nil {
+		return err
+	}
+	for i, r := range all {
+		came := count(got, fmt.Sprintf("round%d-", i), n)
+		if err := outcome(r.err, came, n); err != nil {
+			return fmt.Errorf("when Shutdown met a Commit: %w", err)
+		}
+		if r.acked && x.in.props.Redelivers && back[i] == (came == n) {
+			return fmt.Errorf("when Shutdown met a Commit, %d of %d messages became visible, and that the acknowledged delivery came back is %v", came, n, back[i])
+		}
+	}
+	return nil
+}
