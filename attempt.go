@@ -7,19 +7,27 @@ import (
 	"github.com/gostream/gostream/broker"
 )
 
-// do does a task, in the worker's own goroutine.
-func (c *consumer) do(t task, s *slot) {
-	if t.parked != nil {
-		c.again(t.parked)
+// do does a task, in the worker's own goroutine; ln is the lane that it is in, nil
+// without ByKey.
+func (c *consumer) do(t task, ln *lane, s *slot) {
+	switch {
+	case t.parked != nil:
+		c.again(t.parked, s)
+		return
+	case t.batch != nil:
+		if c.leases.needed(t.batch.elements[0].delivery.msg) {
+			s.frame.Store(&t.batch.frame)
+		}
+		c.doBatch(t.batch, s)
 		return
 	}
 	f := c.plan.handler.newFrame()
-	attempt := 1
-	if n, ok := broker.DeliveryCount(t.msg); ok && n > 1 {
-		attempt = n
-	}
+	attempt := attemptOf(t.msg)
 	f.init(c.handlerCtx, c, t.msg, attempt)
-	f.received, f.began = s.start(), s.start()
+	f.received, f.began, f.lane = s.start(), s.start(), ln
+	if c.leases.needed(t.msg) {
+		s.frame.Store(f)
+	}
 	c.obs.onReceived(&f.delivery)
 	switch {
 	case c.svc.stopping.Load() && c.plan.properties.Redelivers:
@@ -31,10 +39,30 @@ func (c *consumer) do(t task, s *slot) {
 	}
 }
 
+// attemptOf is the number of the attempt that a delivery begins with: the broker's
+// count, where it counts.
+func attemptOf(m broker.IncomingMessage) int {
+	if n, ok := broker.DeliveryCount(m); ok && n > 1 {
+		return n
+	}
+	return 1
+}
+
 // again goes on with a parked delivery: it repeats the publish that failed, or
 // calls the handler again.
-func (c *consumer) again(p *parked) {
+func (c *consumer) again(p *parked, s *slot) {
+	if p.batch != nil {
+		c.batchAgain(p.batch, s)
+		return
+	}
 	old := p.frame
+	if c.leases.needed(old.delivery.msg) {
+		s.frame.Store(old)
+	}
+	if c.svc.stopping.Load() && c.plan.properties.Redelivers {
+		c.giveBack(old, nil)
+		return
+	}
 	if broker.Stale(old.delivery.msg) {
 		c.log.Warn("parked message is stale, it is let go", "name", old.delivery.Name())
 		c.finish(old, OutcomeUnsettled, broker.ErrStale)
@@ -46,7 +74,7 @@ func (c *consumer) again(p *parked) {
 	}
 	f := c.plan.handler.newFrame()
 	f.init(c.handlerCtx, c, old.delivery.msg, old.delivery.attempt+1)
-	f.received, f.began = old.received, c.svc.since()
+	f.received, f.began, f.lane = old.received, c.svc.since(), old.lane
 	c.attempt(f)
 }
 
@@ -74,6 +102,9 @@ func (c *consumer) attempt(f *frame) {
 // core is the innermost Next: decode, call, publish the reply.
 func (c *consumer) core(ctx context.Context, b *Batch) error {
 	f, h := b.frame, c.plan.handler
+	if f.run != nil {
+		return c.batchCore(ctx, f.run)
+	}
 	if h.send != nil && h.send.toReplyTo && !h.out.envelope && f.delivery.Headers().ReplyTo() == "" {
 		return ErrNoReplyTo
 	}
@@ -137,7 +168,7 @@ func (c *consumer) carryOut(f *frame, d decision, err error) {
 		c.answerFailure(f, err)
 		c.settle(f, OutcomeRejected, err, f.delivery.msg.Nack(c.settleCtx, false))
 	case actionRetry:
-		c.log.Warn("message failed, it will be retried", c.failureAttrs(f, err, "reason", d.reason, "delay", d.delay)...)
+		c.logRetry(f, d, err)
 		c.retry(f, d.delay, err)
 	case actionDeadLetter:
 		c.answerFailure(f, err)
@@ -152,6 +183,10 @@ func (c *consumer) carryOut(f *frame, d decision, err error) {
 		c.hold(f, err)
 		c.svc.fail(&failFastError{name: c.plan.info.name, err: err})
 	}
+}
+
+func (c *consumer) logRetry(f *frame, d decision, err error) {
+	c.log.Warn("message failed, it will be retried", c.failureAttrs(f, err, "reason", d.reason, "delay", d.delay)...)
 }
 
 // failureAttrs are the log attributes of a failed message, never its body; the

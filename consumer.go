@@ -30,7 +30,12 @@ type consumer struct {
 	obs  *observers
 	log  *slog.Logger
 	// chain is the middleware with core at its end.
-	chain Next
+	chain    Next
+	leases   leaseKeeper
+	lanes    *lanes                       // under ByKey; nil otherwise
+	buffered *broker.BufferedSubscription // of a batch handler; the holder's
+	received []broker.IncomingMessage     // of a batch handler, reused; the holder's
+
 	// handlerCtx is the parent of every attempt's context; settleCtx outlives it
 	// by the drain's grace.
 	handlerCtx, settleCtx context.Context
@@ -51,6 +56,7 @@ type consumer struct {
 	state      State
 	recvCancel context.CancelFunc // of recvCtx
 	due        []*parked          // whose time has come, first in first out
+	visits     []*lane            // where a due retry needs a worker
 	parking    parkedHeap         // by due time
 	timer      *time.Timer        // for the first of parking; nil until something parks
 	slots      []*slot            // one for each worker that was started
@@ -70,15 +76,28 @@ type slot struct {
 	// began is when it began with what it has in hand, in nanoseconds since the
 	// service began, plus 1; 0 while it has nothing.
 	began atomic.Int64
+	// frame is what it handles, where messages have leases.
+	frame atomic.Pointer[frame]
+}
+
+// idle says that the worker has nothing in hand.
+func (s *slot) idle() {
+	s.began.Store(0)
+	if s.frame.Load() != nil {
+		s.frame.Store(nil)
+	}
 }
 
 // start is when the worker began, since the service began.
 func (s *slot) start() time.Duration { return time.Duration(s.began.Load() - 1) }
 
-// task is what a worker does next: a message just received, or a parked one.
+// task is what a worker does next: one of a message or a batch just received, a
+// parked one, or a lane in which something is due.
 type task struct {
 	msg    broker.IncomingMessage
+	batch  *batchRun
 	parked *parked
+	visit  *lane
 }
 
 func newConsumer(s *Service, p *subscriptionPlan) *consumer {
@@ -88,12 +107,19 @@ func newConsumer(s *Service, p *subscriptionPlan) *consumer {
 		handlerCtx: s.handlerCtx, settleCtx: s.settleCtx,
 		wake: make(chan struct{}, 1),
 	}
+	c.leases.c = c
 	c.chain = c.core
 	for i := len(p.middleware) - 1; i >= 0; i-- {
 		c.chain = p.middleware[i](c.chain)
 	}
 	if p.workers > 1 {
 		c.right = make(chan struct{}, 1)
+	}
+	if p.byKey {
+		c.lanes = newLanes(p.workers)
+	}
+	if b := p.handler.batch; b != nil {
+		c.received = make([]broker.IncomingMessage, b.max)
 	}
 	return c
 }
@@ -104,8 +130,19 @@ func (c *consumer) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.sub = sub
+	if err := c.checkTransactions(sub); err != nil {
+		return errors.Join(err, sub.Close(ctx))
+	}
+	c.use(sub)
 	return nil
+}
+
+// use has the consumer receive from sub.
+func (c *consumer) use(sub broker.Subscription) {
+	c.sub = sub
+	if b := c.plan.handler.batch; b != nil {
+		c.buffered = broker.Buffered(sub, b.wait)
+	}
 }
 
 // start makes the subscription work.
@@ -125,29 +162,37 @@ func (c *consumer) addWorker() {
 	s := new(slot)
 	c.slots = append(c.slots, s)
 	c.svc.workers.add(1)
-	go c.work(s)
+	go c.work(s, nil)
 }
 
-// work is a worker's life.
-func (c *consumer) work(s *slot) {
+// work is a worker's life. It begins in lane ln, where that is not nil.
+func (c *consumer) work(s *slot, ln *lane) {
 	ended := false
 	defer func() {
-		s.began.Store(0)
+		s.idle()
 		if !ended {
 			// A handler called runtime.Goexit. The message was settled on the
 			// way out; another goroutine takes this one's place.
-			go c.work(s)
+			go c.work(s, ln)
 			return
 		}
 		c.svc.workers.add(-1)
 	}()
 	for {
+		c.finishLane(ln, s)
+		ln = nil
 		if c.right != nil {
 			c.waiting.Add(1)
 			<-c.right
 			c.waiting.Add(-1)
 		}
-		t, ok := c.next(s)
+		var t task
+		var ok bool
+		if c.lanes == nil {
+			t, ok = c.next(s)
+		} else {
+			t, ln, ok = c.nextInLane(s)
+		}
 		if c.right != nil {
 			if ok && c.waiting.Load() == 0 {
 				c.grow()
@@ -158,8 +203,44 @@ func (c *consumer) work(s *slot) {
 			ended = true
 			return
 		}
-		c.do(t, s)
+		c.do(t, ln, s)
+		s.idle()
+	}
+}
+
+// nextInLane is next under ByKey: the worker has entered the lane of what it
+// returns. What comes up for a busy lane, or behind a waiting key, is left there.
+func (c *consumer) nextInLane(s *slot) (t task, ln *lane, ok bool) {
+	for {
+		t, ok = c.next(s)
+		if !ok {
+			return task{}, nil, false
+		}
+		if t.visit != nil {
+			if due, ok := t.visit.take(); ok {
+				return due, t.visit, true
+			}
+		} else if ln = c.lanes.of(t.msg); ln.enter(t) {
+			return t, ln, true
+		}
 		s.began.Store(0)
+	}
+}
+
+// finishLane does everything that waits in the lane which the worker is in, and
+// leaves it.
+func (c *consumer) finishLane(ln *lane, s *slot) {
+	if ln == nil {
+		return
+	}
+	for {
+		t, ok := ln.another()
+		if !ok {
+			return
+		}
+		s.began.Store(int64(c.svc.since()) + 1)
+		c.do(t, ln, s)
+		s.idle()
 	}
 }
 
@@ -175,6 +256,7 @@ func (c *consumer) grow() {
 // next waits for the next thing to do. It is called by the holder of the token
 // alone. ok is false when the worker shall end. The slot is marked as busy.
 func (c *consumer) next(s *slot) (t task, ok bool) {
+	var err error
 	for {
 		if c.attention.Load() || c.inFlight.Load() >= int64(c.plan.maxInFlight) {
 			switch t, what := c.attend(); what {
@@ -188,18 +270,47 @@ func (c *consumer) next(s *slot) (t task, ok bool) {
 			case mayReceive:
 			}
 		}
-		m, err := c.sub.Receive(c.recvCtx)
+		if c.buffered != nil {
+			t, err = c.receiveBatch()
+		} else {
+			t, err = c.receive()
+		}
 		if err != nil {
 			c.receiveFailed(err)
 			continue
 		}
-		c.inFlight.Add(1)
 		s.began.Store(int64(c.svc.since()) + 1)
 		if c.attention.Load() {
 			c.sawPause() // this message had already won; nothing more is received
 		}
-		return task{msg: m}, true
+		return t, true
 	}
+}
+
+func (c *consumer) receive() (task, error) {
+	m, err := c.sub.Receive(c.recvCtx)
+	if err != nil {
+		return task{}, err
+	}
+	c.inFlight.Add(1)
+	return task{msg: m}, nil
+}
+
+// receiveBatch receives as many as the batch and the limit of unsettled deliveries
+// allow.
+func (c *consumer) receiveBatch() (task, error) {
+	room := min(int64(len(c.received)), int64(c.plan.maxInFlight)-c.inFlight.Load())
+	n, err := c.buffered.ReceiveBatch(c.recvCtx, c.received[:room])
+	if err != nil {
+		return task{}, err
+	}
+	c.inFlight.Add(int64(n))
+	run := c.newBatch(n)
+	for i, m := range c.received[:n] {
+		run.add(i, m, attemptOf(m))
+	}
+	clear(c.received[:n])
+	return task{batch: run}, nil
 }
 
 // whatNext is the answer of attend.
@@ -220,9 +331,15 @@ func (c *consumer) attend() (task, whatNext) {
 	if c.recvCtx.Err() != nil {
 		c.recvCtx, c.recvCancel = context.WithCancel(context.WithoutCancel(c.settleCtx))
 	}
-	c.attention.Store(c.stopping || c.paused || c.ended || c.down || len(c.due) > 0)
+	c.attention.Store(c.stopping || c.paused || c.ended || c.down || len(c.due)+len(c.visits) > 0)
+	mayStart := !c.paused || c.stopping
 	switch {
-	case len(c.due) > 0 && (!c.paused || c.stopping):
+	case mayStart && len(c.visits) > 0:
+		ln := c.visits[0]
+		c.visits = c.visits[1:]
+		c.mu.Unlock()
+		return task{visit: ln}, taskReady
+	case mayStart && len(c.due) > 0:
 		p := c.due[0]
 		c.due[0] = nil
 		c.due = c.due[1:]
@@ -344,7 +461,8 @@ func (c *consumer) reopen() whatNext {
 		}
 		return lookAgain
 	}
-	c.sub, c.down, c.reopens = sub, false, 0
+	c.use(sub)
+	c.down, c.reopens = false, 0
 	c.setState(StateRunning)
 	c.log.Info("subscription is live again")
 	return lookAgain

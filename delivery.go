@@ -2,7 +2,6 @@ package gostream
 
 import (
 	"context"
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -51,59 +50,46 @@ func (d *Delivery) Subscription() *Subscription {
 // settled: the runtime does that.
 func (d *Delivery) Message() broker.IncomingMessage { return d.msg }
 
-// Batch is the deliveries that travel through the middleware together, usually
-// one.
-type Batch struct {
-	frame *frame
-}
-
-// Subscription describes the subscription that delivered the messages.
-func (b *Batch) Subscription() *Subscription { return b.frame.delivery.Subscription() }
-
-// Len is the number of deliveries, at least 1.
-func (b *Batch) Len() int { return 1 }
-
-// At is the i-th delivery, 0 <= i < Len.
-func (b *Batch) At(i int) *Delivery {
-	if i != 0 {
-		panic(fmt.Sprintf("gostream: Batch.At(%d) of a batch of 1", i))
-	}
-	return &b.frame.delivery
-}
-
-// Next handles a batch. The error that it returns decides what happens to every
-// message of it.
-type Next func(ctx context.Context, b *Batch) error
-
-// Middleware wraps the handling of every batch. It is called once for each
-// subscription, at start; what it returns is called for each batch, from several
-// goroutines at once where the subscription has several workers. The reply of a
-// Reply handler is published inside next; settling comes after the outermost
-// middleware returned.
-type Middleware func(next Next) Next
-
 // DeliveryFrom returns the delivery that a handler's ctx belongs to; ok is false
-// for a context that comes from elsewhere.
+// for a context that comes from elsewhere, and for that of a batch handler, which
+// belongs to many.
 func DeliveryFrom(ctx context.Context) (d *Delivery, ok bool) {
-	d, ok = ctx.Value(deliveryKey{}).(*Delivery)
-	return d, ok
+	f, ok := frameFrom(ctx)
+	if !ok || f.run != nil {
+		return nil, false
+	}
+	return &f.delivery, true
 }
 
-type deliveryKey struct{}
+// frameFrom returns the frame that ctx is, or is derived from.
+func frameFrom(ctx context.Context) (f *frame, ok bool) {
+	f, ok = ctx.Value(frameKey{}).(*frame)
+	return f, ok
+}
+
+type frameKey struct{}
 
 // frame is all that one attempt at one message needs, in one allocation: the
 // delivery, the batch of one, and the handler's context. The typed body and reply
 // lie in the same allocation (see consumeFrame, replyFrame). It is never pooled:
 // users may keep its context.
+//
+// The frame of a batch has no delivery of its own: it is the context of all of
+// them, and run is what belongs to the batch.
 type frame struct {
 	parent      context.Context
 	delivery    Delivery
 	batch       Batch
 	self        any           // the typed frame that this one is part of; nil for Raw
+	run         *batchRun     // of a batch; nil for a single message
+	lane        *lane         // under ByKey; nil otherwise
 	received    time.Duration // when the message came, since the service began
 	began       time.Duration // when the attempt began
 	called      bool          // the payload was decoded before: a middleware calls next again
 	undecodable bool          // the payload could not be decoded
+	reached     bool          // of a batch: it was decoded, or that failed
+	acked       bool          // acknowledged already, inside a transaction
+	outcome     uint8         // an Outcome: how the attempt ended; 0 while it has not
 }
 
 // init fills in f for one delivery.
@@ -121,8 +107,8 @@ func (f *frame) Done() <-chan struct{}       { return f.parent.Done() }
 func (f *frame) Err() error                  { return f.parent.Err() }
 
 func (f *frame) Value(key any) any {
-	if _, ok := key.(deliveryKey); ok {
-		return &f.delivery
+	if _, ok := key.(frameKey); ok {
+		return f
 	}
 	return f.parent.Value(key)
 }

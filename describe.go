@@ -50,6 +50,14 @@ type SubscriptionDescription struct {
 	// Workers, MaxInFlight and Timeout are as resolved; a Timeout of 0 is none.
 	Workers, MaxInFlight int
 	Timeout              time.Duration
+	// ByKey: messages of one key are handled in order.
+	ByKey bool
+	// Batch is the most messages that the handler takes at once; 0 for one by one.
+	// BatchWait is how long a batch waits to be full.
+	Batch     int
+	BatchWait time.Duration
+	// Transactional: the replies of a batch are published in one transaction.
+	Transactional bool
 	// Policy is the failure policy in words, a line each, in the order of
 	// application.
 	Policy []string
@@ -118,15 +126,20 @@ func (a *App) describe(s *subscriptionPlan) SubscriptionDescription {
 		Workers:      s.workers,
 		MaxInFlight:  s.maxInFlight,
 		Timeout:      s.timeout,
+		ByKey:        s.byKey,
 		DeadLetters:  s.policy.targets(),
 		Properties:   s.properties,
 		Bindings:     spec.Bindings,
 	}
 	if send := s.handler.send; send != nil {
+		d.Transactional = send.transactional
 		d.Reply, d.ReplyTo = s.handler.out.typ, send.to
 		d.Policy = s.policy.words(send.toReplyTo)
 	} else {
 		d.Policy = s.policy.words(false)
+	}
+	if b := s.handler.batch; b != nil {
+		d.Batch, d.BatchWait = b.max, b.wait
 	}
 	if s.handler.in.mode == bodyCodec {
 		d.ContentTypes = s.codecs.contentTypes()

@@ -211,7 +211,10 @@ func (c *consumer) stop(ctx context.Context) {
 	parked := c.takeParked()
 	var closing broker.Subscription
 	if !c.plan.properties.Redelivers {
-		c.due, parked = parked, nil
+		for _, p := range parked {
+			c.nowDue(p)
+		}
+		parked = nil
 		if !c.closing && !c.down {
 			c.closing = true
 			closing = c.sub
@@ -227,18 +230,42 @@ func (c *consumer) stop(ctx context.Context) {
 	for _, p := range parked {
 		c.unpark(p)
 	}
+	if c.lanes != nil && c.plan.properties.Redelivers {
+		c.clearLanes()
+	}
+}
+
+// clearLanes leaves unsettled what waits behind the parked retries of its keys, as
+// those are.
+func (c *consumer) clearLanes() {
+	for i := range c.lanes.all {
+		for range c.lanes.all[i].clear() {
+			c.svc.drained.givenBack.Add(1)
+			c.release()
+		}
+	}
 }
 
 // unpark gives a parked delivery back, with what remains of its delay where the
 // broker can keep it.
 func (c *consumer) unpark(p *parked) {
+	for _, f := range p.frames() {
+		c.unparkOne(p, f)
+	}
+}
+
+func (c *consumer) unparkOne(p *parked, f *frame) {
+	if f.lane != nil {
+		c.giveBack(f, nil)
+		return
+	}
 	if rest := time.Until(p.due); rest > 0 && p.pending == nil && !p.held {
-		if err := broker.NackAfter(c.settleCtx, p.frame.delivery.msg, rest); err == nil {
-			c.finish(p.frame, OutcomeGivenBack, nil)
+		if err := broker.NackAfter(c.settleCtx, f.delivery.msg, rest); err == nil {
+			c.finish(f, OutcomeGivenBack, nil)
 			return
 		}
 	}
-	c.giveBack(p.frame, nil)
+	c.giveBack(f, nil)
 }
 
 // abandon counts the workers that still have something in hand.
@@ -262,6 +289,9 @@ func (c *consumer) close(ctx context.Context) error {
 	c.mu.Lock()
 	sub := c.sub
 	c.setState(StateStopped)
+	if c.leases.timer != nil {
+		c.leases.timer.Stop()
+	}
 	c.unlock()
 	if sub == nil {
 		return nil

@@ -57,6 +57,8 @@ type handlerSpec struct {
 	in   body
 	out  body       // of a reply
 	send *replySpec // nil where there is no reply
+	// batch is what a batch handler has; the functions below are nil then.
+	batch *batchSpec
 
 	newFrame func() *frame
 	target   func(f *frame) any // where the payload is decoded to

@@ -31,6 +31,9 @@ type SubscriptionHealth struct {
 	// Oldest is for how long the oldest delivery has been in hand; 0 where there
 	// is none.
 	Oldest time.Duration
+	// Stalled are the keys of a ByKey subscription whose messages wait for a retry,
+	// the one that has waited longest first, at most 100.
+	Stalled []StalledKey
 	// Lag is how many messages wait at the broker; -1 where that is not known.
 	Lag int64
 }
@@ -75,21 +78,25 @@ func (c *consumer) health(ctx context.Context) SubscriptionHealth {
 		Subscription: &c.plan.info,
 		State:        c.state,
 		InFlight:     int(c.inFlight.Load()),
-		Parked:       len(c.parking) + len(c.due),
 	}
 	for _, s := range c.slots {
 		if began := s.began.Load(); began != 0 {
 			h.Oldest = max(h.Oldest, now-s.start())
 		}
 	}
-	for _, p := range c.parking {
-		h.Oldest = max(h.Oldest, now-p.frame.received)
-	}
-	for _, p := range c.due {
-		h.Oldest = max(h.Oldest, now-p.frame.received)
+	for _, list := range [][]*parked{c.parking, c.due} {
+		for _, p := range list {
+			for _, f := range p.frames() {
+				h.Parked++
+				h.Oldest = max(h.Oldest, now-f.received)
+			}
+		}
 	}
 	sub := c.sub
 	c.mu.Unlock()
+	if c.lanes != nil {
+		h.Stalled = c.lanes.stalled(now)
+	}
 	h.Lag = -1
 	if sub != nil {
 		if lag, err := broker.Lag(ctx, sub); err == nil {

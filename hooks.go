@@ -24,10 +24,11 @@ func AfterSettle(ctx context.Context, f func(ctx context.Context, o Outcome)) bo
 }
 
 func addHook(ctx context.Context, h hook) bool {
-	d, ok := DeliveryFrom(ctx)
+	f, ok := frameFrom(ctx)
 	if !ok {
 		return false
 	}
+	d := &f.delivery
 	l := d.hooks.Load()
 	if l == nil {
 		l = new(hookList)

@@ -65,10 +65,21 @@ func Workers(n int) Option {
 	})
 }
 
+// ByKey handles the messages of one partition key in order, one after the other,
+// also across a retry: while a message of the key waits for its retry, the later
+// ones of the key wait too, and other keys go on until MaxInFlight is full. Messages
+// without a key take turns over the workers. Up to Workers(n) keys are handled at
+// once. On a transport without keys it is a start error. It does not apply to batch
+// handlers.
+func ByKey() HandleOption {
+	return handleOption(func(s *settings) { s.byKey.set(true) })
+}
+
 // MaxInFlight bounds how many deliveries of the subscription are unsettled at
 // once: those being handled and those that wait for a retry. The default is four
-// times the workers, at least 64, clamped to the source's limit. n must be at
-// least the number of workers and at most the source's limit.
+// times the workers (of a batch handler, times the batch), at least 64, clamped to
+// the source's limit. n must be at least the number of workers, and the size of a
+// batch, and at most the source's limit.
 func MaxInFlight(n int) Option {
 	return option(func(s *settings) {
 		s.maxInFlight.set(n)
@@ -236,6 +247,7 @@ func (s setting[T]) get(byDefault T) T {
 type settings struct {
 	name        setting[string]
 	workers     setting[int]
+	byKey       setting[bool]
 	maxInFlight setting[int]
 	timeout     setting[time.Duration]
 	deadLetter  setting[string]

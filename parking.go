@@ -5,13 +5,22 @@ import (
 	"time"
 )
 
-// parked is a delivery that is held, unsettled, for a later time.
+// parked is a delivery, or several of one batch, held unsettled for a later time.
 type parked struct {
 	frame   *frame
+	batch   []*frame     // of a batch; frame is nil then
 	pending *pendingSend // a publish to repeat; nil: the handler is called again
 	held    bool         // until the drain, which gives it back
 	due     time.Time
 	index   int // in the heap
+}
+
+// frames are the deliveries.
+func (p *parked) frames() []*frame {
+	if p.batch != nil {
+		return p.batch
+	}
+	return []*frame{p.frame}
 }
 
 // park holds p for delay, without a worker. It counts in MaxInFlight. When its time
@@ -19,10 +28,15 @@ type parked struct {
 // has begun it is given back instead.
 func (c *consumer) park(p *parked, delay time.Duration) {
 	p.due = time.Now().Add(delay)
+	if p.frame != nil && p.frame.lane != nil {
+		p.frame.lane.block(p.frame, c.svc.since())
+	}
 	c.mu.Lock()
 	if c.stopping {
 		c.mu.Unlock()
-		c.giveBack(p.frame, nil)
+		for _, f := range p.frames() {
+			c.giveBack(f, nil)
+		}
 		return
 	}
 	heap.Push(&c.parking, p)
@@ -30,7 +44,11 @@ func (c *consumer) park(p *parked, delay time.Duration) {
 		c.setTimer(delay)
 	}
 	c.mu.Unlock()
-	c.obs.onParked(&p.frame.delivery, p.due)
+	if c.obs.parked != nil {
+		for _, f := range p.frames() {
+			c.obs.onParked(&f.delivery, p.due)
+		}
+	}
 }
 
 // hold keeps a delivery whose failure shuts the app down. The drain gives it back;
@@ -50,19 +68,34 @@ func (c *consumer) setTimer(d time.Duration) {
 	c.timer.Reset(d)
 }
 
-// parkedDue moves what is due to the front of the work.
+// parkedDue moves what is due to the front of the work. While the subscription is
+// paused nothing is due; resume calls it again.
 func (c *consumer) parkedDue() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.paused || c.stopping {
+		return
+	}
 	now := time.Now()
 	for len(c.parking) > 0 && !c.parking[0].due.After(now) {
-		c.due = append(c.due, heap.Pop(&c.parking).(*parked))
+		c.nowDue(heap.Pop(&c.parking).(*parked))
 	}
 	if len(c.parking) > 0 {
 		c.setTimer(time.Until(c.parking[0].due))
 	}
-	if len(c.due) > 0 {
+	if len(c.due)+len(c.visits) > 0 {
 		c.interrupt()
+	}
+}
+
+// nowDue hands p to its lane, where it has one, else to the next worker; mu is held.
+func (c *consumer) nowDue(p *parked) {
+	if p.frame == nil || p.frame.lane == nil {
+		c.due = append(c.due, p)
+		return
+	}
+	if ln := p.frame.lane; ln.wake(task{parked: p}) {
+		c.visits = append(c.visits, ln)
 	}
 }
 

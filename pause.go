@@ -3,6 +3,7 @@ package gostream
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/gostream/gostream/broker"
 )
@@ -116,5 +117,8 @@ func (c *consumer) resume() error {
 		c.setState(StateRunning)
 	}
 	c.interrupt()
+	if len(c.parking) > 0 {
+		c.setTimer(time.Until(c.parking[0].due))
+	}
 	return nil
 }

@@ -69,6 +69,33 @@ func (o *outlet) request(ctx context.Context, msg broker.OutgoingMessage) (broke
 	return slot.reply, err
 }
 
+// publishIn publishes msgs within tx.
+func (o *outlet) publishIn(ctx context.Context, tx broker.Transaction, msgs []broker.OutgoingMessage) error {
+	slot := &transactionSlot{outlet: o, tx: tx}
+	if o.chain == nil {
+		return slot.publish(ctx, msgs)
+	}
+	return o.through(context.WithValue(ctx, transactionKey{}, slot), msgs)
+}
+
+// transactionSlot leads messages from the end of the pipeline into a transaction.
+// As with requestSlot, only the outlet that made it uses it.
+type transactionSlot struct {
+	outlet *outlet
+	tx     broker.Transaction
+}
+
+type transactionKey struct{}
+
+func (s *transactionSlot) publish(ctx context.Context, msgs []broker.OutgoingMessage) error {
+	for i := range msgs {
+		if err := s.tx.Publish(ctx, msgs[i]); err != nil {
+			return &ReplyError{Name: msgs[i].Name, Err: err}
+		}
+	}
+	return nil
+}
+
 // requestSlot carries the reply of a request from the end of the pipeline back to
 // its beginning. Only the outlet that made it uses it, so that what a middleware
 // publishes with the same context is no request.
@@ -101,6 +128,9 @@ func (o *outlet) send(ctx context.Context, msgs []broker.OutgoingMessage) error 
 		var err error
 		slot.reply, err = broker.Request(ctx, o.publisher, msgs[0])
 		return err
+	}
+	if slot, ok := ctx.Value(transactionKey{}).(*transactionSlot); ok && slot.outlet == o {
+		return slot.publish(ctx, msgs)
 	}
 	switch len(msgs) {
 	case 0:

@@ -28,6 +28,7 @@ type subscriptionPlan struct {
 	codecs     codecTable
 
 	workers, maxInFlight int
+	byKey                bool
 	timeout              time.Duration
 	lost                 LostPolicy
 	allowLoss            bool
@@ -165,6 +166,10 @@ func (p *planner) route(m *mount, rt *route, defaults settings, middleware []Mid
 		}
 		bad(inapplicable(s.handler, &rt.own))
 	}
+	s.byKey = rt.own.byKey.get(false)
+	if s.byKey && s.properties.Keys == broker.KeysNone {
+		bad(fmt.Errorf("ByKey needs partition keys, and this source of %T has none", m.broker))
+	}
 	set := rt.own.within(defaults)
 	s.resolve(set, bad)
 	for i := range s.policy.rules {
@@ -198,6 +203,9 @@ func inapplicable(h *handlerSpec, own *settings) error {
 	if own.undecodable.isSet && !decodes {
 		errs = append(errs, fmt.Errorf("OnUndecodable does nothing here: the %s handler takes raw payloads", h.kind))
 	}
+	if h.batch != nil && own.byKey.isSet {
+		errs = append(errs, fmt.Errorf("ByKey does not apply to a %s handler: handle single messages, or leave it out", h.kind))
+	}
 	return errors.Join(errs...)
 }
 
@@ -210,7 +218,14 @@ func (s *subscriptionPlan) resolve(set settings, bad func(error)) {
 	if s.limit > 0 && set.workers.isSet && s.workers > s.limit {
 		bad(fmt.Errorf("Workers(%d) is above the source's limit of %d unsettled messages", s.workers, s.limit))
 	}
-	s.maxInFlight = set.maxInFlight.get(max(4*s.workers, minMaxInFlight))
+	size := 1 // of a batch
+	if s.handler != nil && s.handler.batch != nil {
+		size = max(s.handler.batch.max, 1)
+	}
+	if s.limit > 0 && size > s.limit {
+		bad(fmt.Errorf("a batch of %d is above the source's limit of %d unsettled messages", size, s.limit))
+	}
+	s.maxInFlight = set.maxInFlight.get(max(4*s.workers*size, minMaxInFlight))
 	switch {
 	case !set.maxInFlight.isSet:
 		if s.limit > 0 {
@@ -220,6 +235,8 @@ func (s *subscriptionPlan) resolve(set settings, bad func(error)) {
 		bad(fmt.Errorf("MaxInFlight(%d) is above the source's limit of %d unsettled messages", s.maxInFlight, s.limit))
 	case s.maxInFlight >= 1 && s.maxInFlight < s.workers:
 		bad(fmt.Errorf("MaxInFlight(%d) is below Workers(%d): some workers would never work", s.maxInFlight, s.workers))
+	case s.maxInFlight >= 1 && s.maxInFlight < size:
+		bad(fmt.Errorf("MaxInFlight(%d) is below the batch's size of %d: no batch would ever be full", s.maxInFlight, size))
 	}
 	s.policy = policy{
 		rules:       set.rules,
@@ -342,6 +359,9 @@ func (p *planner) replies(s *subscriptionPlan) {
 		checkBuffering(s, "a reply", broker.PropertiesOf(to).BuffersPublishes, bad)
 	} else {
 		s.replyVia = p.matching(s, "a reply", bad)
+	}
+	if send.transactional && !sameBroker(to, s.broker) {
+		bad(errors.New("ReplyBatch(…).Transactional with Via a publisher of another broker: one transaction cannot span two brokers"))
 	}
 	if send.to != "" {
 		if err := broker.CheckPublishName(to, send.to); err != nil {

@@ -267,15 +267,23 @@ func (p *policy) mostAttempts() int {
 		return 0
 	}
 	n := p.attempts()
+	if p.endless() {
+		return 0
+	}
 	for i := range p.rules {
-		if r := &p.rules[i]; r.action == actionRetry {
-			if r.retry.attempts == 0 {
-				return 0
-			}
-			n = max(n, r.retry.attempts)
-		}
+		n = max(n, p.rules[i].retry.attempts)
 	}
 	return n
+}
+
+// endless reports a rule that retries without a limit of attempts.
+func (p *policy) endless() bool {
+	for i := range p.rules {
+		if r := &p.rules[i]; r.action == actionRetry && r.retry.attempts == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // targets are all dead letters that the policy can choose.

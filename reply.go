@@ -68,9 +68,7 @@ func (h *ReplyHandler) handlerSpec() *handlerSpec {
 
 // To publishes every reply to name.
 func (h *ReplyHandler) To(name string) *ReplyHandler {
-	return h.with(func(r *replySpec) {
-		r.to, r.hasTo = name, true
-	})
+	return &ReplyHandler{h.spec.withSend(func(r *replySpec) { r.to, r.hasTo = name, true })}
 }
 
 // ToReplyTo publishes every reply to the incoming message's reply-to. A failed
@@ -78,22 +76,21 @@ func (h *ReplyHandler) To(name string) *ReplyHandler {
 // rule of [OnError] may retry it before that. A message without a reply-to is an
 // ordinary failure, [ErrNoReplyTo], and the function is not called.
 func (h *ReplyHandler) ToReplyTo() *ReplyHandler {
-	return h.with(func(r *replySpec) { r.toReplyTo = true })
+	return &ReplyHandler{h.spec.withSend(func(r *replySpec) { r.toReplyTo = true })}
 }
 
 // Via publishes the replies through p instead of the publisher that matches the
 // subscription's source; p may belong to another broker.
 func (h *ReplyHandler) Via(p *RawPublisher) *ReplyHandler {
-	return h.with(func(r *replySpec) {
-		r.via, r.hasVia = p, true
-	})
+	return &ReplyHandler{h.spec.withSend(func(r *replySpec) { r.via, r.hasVia = p, true })}
 }
 
-func (h *ReplyHandler) with(change func(*replySpec)) *ReplyHandler {
-	spec, send := *h.spec, *h.spec.send
+// withSend returns a copy of s with a changed destination of its replies.
+func (s *handlerSpec) withSend(change func(*replySpec)) *handlerSpec {
+	spec, send := *s, *s.send
 	change(&send)
 	spec.send = &send
-	return &ReplyHandler{&spec}
+	return &spec
 }
 
 // replySpec is where a handler's replies go.
@@ -103,6 +100,8 @@ type replySpec struct {
 	toReplyTo bool
 	via       *RawPublisher
 	hasVia    bool
+
+	transactional bool // of a batch
 }
 
 func (r *replySpec) check() error {
@@ -126,24 +125,36 @@ type replyFrame[T, R any] struct {
 	reply R
 }
 
-// publishReply encodes and publishes what the function returned.
+// publishReply publishes what the function returned.
 func (c *consumer) publishReply(ctx context.Context, f *frame) error {
-	p := c.plan
-	out := p.handler.result(f)
-	in := f.delivery.msg.Headers()
-	name := out.to
-	if name == "" {
-		name = p.handler.send.to
-	}
-	if name == "" {
-		name = in.ReplyTo()
-	}
-	if name == "" {
-		return ErrNoReplyTo
-	}
-	payload, contentType, err := encodeBody(p.handler.out.mode, p.codecs.main, out.body)
+	msg, err := c.replyTo(f, c.plan.handler.result(f))
 	if err != nil {
-		return &ReplyError{Name: name, Err: err}
+		return err
+	}
+	if err := c.plan.replyVia.publish(ctx, msg); err != nil {
+		return &ReplyError{Name: msg.Name, Err: err}
+	}
+	return nil
+}
+
+// replyTo encodes out, the reply to the message of f.
+func (c *consumer) replyTo(f *frame, out outbound) (msg broker.OutgoingMessage, err error) {
+	p := c.plan
+	in := f.delivery.msg.Headers()
+	msg = broker.OutgoingMessage{Name: out.to, Key: out.key, Options: out.options}
+	if msg.Name == "" {
+		msg.Name = p.handler.send.to
+	}
+	if msg.Name == "" {
+		msg.Name = in.ReplyTo()
+	}
+	if msg.Name == "" {
+		return msg, ErrNoReplyTo
+	}
+	var contentType string
+	msg.Payload, contentType, err = encodeBody(p.handler.out.mode, p.codecs.main, out.body)
+	if err != nil {
+		return msg, &ReplyError{Name: msg.Name, Err: err}
 	}
 	var add fieldList
 	if contentType != "" && !out.headers.Has(broker.HeaderContentType) {
@@ -153,17 +164,11 @@ func (c *consumer) publishReply(ctx context.Context, f *frame) error {
 		add.add(broker.HeaderMessageID, replyID(id, p.info.name))
 	}
 	add.carry(in, out.headers)
-	headers := p.replyHeaders
+	msg.Headers = p.replyHeaders
 	if add.n > 1 || out.headers.Len() > 0 || contentType == "" {
-		headers = add.onto(out.headers)
+		msg.Headers = add.onto(out.headers)
 	}
-	err = p.replyVia.publish(ctx, broker.OutgoingMessage{
-		Name: name, Key: out.key, Payload: payload, Headers: headers, Options: out.options,
-	})
-	if err != nil {
-		return &ReplyError{Name: name, Err: err}
-	}
-	return nil
+	return msg, nil
 }
 
 // encodeBody turns v, a value or a pointer to it, into a payload and its content

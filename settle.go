@@ -9,20 +9,31 @@ import (
 
 // acknowledge acks a delivery and ends its attempt.
 func (c *consumer) acknowledge(f *frame, o Outcome, cause error) {
+	if f.acked {
+		c.finish(f, o, cause) // inside a transaction that was committed
+		return
+	}
 	c.settle(f, o, cause, f.delivery.msg.Ack(c.settleCtx))
 }
 
 // giveBack returns a delivery to the broker, unprocessed. What the transport
 // cannot redeliver is lost then, and counted as that.
+//
+// Under ByKey it is left unsettled instead, for the broker's shutdown to return: a
+// later message of its key must not be handed out before it.
 func (c *consumer) giveBack(f *frame, cause error) {
+	if f.lane != nil && c.plan.properties.Redelivers {
+		c.finish(f, OutcomeGivenBack, cause)
+		return
+	}
 	c.settle(f, OutcomeGivenBack, cause, f.delivery.msg.Nack(c.settleCtx, true))
 }
 
 // retry has a delivery handled again after delay: by the broker where it can
 // delay and counts deliveries, so that the count of attempts survives a crash;
-// else it is parked here.
+// else, and always under ByKey, it is parked here.
 func (c *consumer) retry(f *frame, delay time.Duration, cause error) {
-	if c.plan.properties.CountsDeliveries {
+	if c.plan.properties.CountsDeliveries && f.lane == nil {
 		err := broker.NackAfter(c.settleCtx, f.delivery.msg, delay)
 		if err == nil || isFinal(err) {
 			c.settle(f, OutcomeRetried, cause, err)
@@ -58,11 +69,15 @@ func (c *consumer) finish(f *frame, o Outcome, cause error) {
 	if c.svc.stopping.Load() {
 		c.svc.drained.count(o, c.plan.properties.Redelivers)
 	}
+	if f.lane != nil {
+		f.lane.unblock(f)
+	}
 	c.release()
 }
 
 // attemptEnded tells the hooks and the observers how an attempt ended.
 func (c *consumer) attemptEnded(f *frame, o Outcome, cause error) {
+	f.outcome = uint8(o)
 	c.svc.hooks.settled(&f.delivery, o)
 	if c.obs.settled != nil {
 		c.obs.onSettled(SettledEvent{Delivery: &f.delivery, Outcome: o, Err: cause, Took: c.svc.since() - f.began})
