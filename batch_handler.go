@@ -44,7 +44,7 @@ func ReplyBatch[T, R any](f func(ctx context.Context, vs []T) ([]R, error), max 
 	in, out := bodyOf[T](), bodyOf[R]()
 	spec := &handlerSpec{kind: "reply batch", in: in, out: out, send: new(replySpec)}
 	spec.checkFunc(f == nil, "ReplyBatch")
-	if err := out.check(); err != nil {
+	if err := out.checkOutgoing(); err != nil {
 		spec.bad = append(spec.bad, fmt.Errorf("ReplyBatch: %w", err))
 	}
 	spec.batch = newBatchSpec(spec, "ReplyBatch", max, wait)

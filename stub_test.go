@@ -3,6 +3,7 @@ package gostream_test
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -173,3 +174,6 @@ func (m *bareMessage) Payload() []byte                  { return m.payload }
 func (m *bareMessage) Headers() broker.Headers          { return broker.Headers{} }
 func (m *bareMessage) Ack(context.Context) error        { m.acks.Add(1); return nil }
 func (m *bareMessage) Nack(context.Context, bool) error { return nil }
+
+// exit ends the goroutine, as t.FailNow does.
+func exit() { runtime.Goexit() }

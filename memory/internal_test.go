@@ -14,47 +14,6 @@ import (
 	"github.com/gostream/gostream/broker"
 )
 
-func TestRing(t *testing.T) {
-	t.Parallel()
-	var r ring
-	var model []*Message
-	rnd := rand.New(rand.NewPCG(1, 2))
-	largest := 0
-	for range 200 {
-		for range rnd.IntN(3000) {
-			m := new(Message)
-			r.push(m)
-			model = append(model, m)
-		}
-		largest = max(largest, len(r.buf))
-		for range min(rnd.IntN(4000), len(model)) {
-			if got := r.pop(); got != model[0] {
-				t.Fatal("the order is not kept")
-			}
-			model = model[1:]
-		}
-		if r.len() != len(model) {
-			t.Fatalf("length %d, want %d", r.len(), len(model))
-		}
-		for i := range model {
-			if r.at(i) != model[i] {
-				t.Fatal("at returns another")
-			}
-		}
-	}
-	for r.len() > 0 {
-		r.pop()
-	}
-	if largest <= ringShrink || len(r.buf) > ringShrink {
-		t.Errorf("the buffer was %d long and is %d when empty", largest, len(r.buf))
-	}
-	for _, m := range r.buf {
-		if m != nil {
-			t.Error("an empty ring holds a message")
-		}
-	}
-}
-
 func TestHeap(t *testing.T) {
 	t.Parallel()
 	var h heap[returned]

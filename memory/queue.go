@@ -3,6 +3,8 @@ package memory
 import (
 	"sync"
 	"time"
+
+	"github.com/gostream/gostream/internal/ring"
 )
 
 // queue holds the messages of one plain subscription, of one group, or of one name
@@ -16,8 +18,8 @@ type queue struct {
 	kind  queueKind
 
 	mu        sync.Mutex
-	accepting bool // false: out of the routes; a publisher must look up the name again
-	fresh     ring // never received
+	accepting bool                // false: out of the routes; a publisher must look up the name again
+	fresh     ring.Ring[*Message] // never received
 	returned  heap[returned]
 	delayed   heap[delayed]
 	attached  int             // open subscriptions
@@ -44,10 +46,10 @@ const (
 
 // room is how many messages a publisher may put in; below 0 where a backlog was
 // larger than it.
-func (q *queue) room() int { return q.store.capacity - q.fresh.len() }
+func (q *queue) room() int { return q.store.capacity - q.fresh.Len() }
 
 // available is how many messages could be received now.
-func (q *queue) available() int { return q.fresh.len() + q.returned.len() }
+func (q *queue) available() int { return q.fresh.Len() + q.returned.len() }
 
 // waiting is how many messages the queue holds.
 func (q *queue) waiting() int { return q.available() + q.delayed.len() }
@@ -55,7 +57,7 @@ func (q *queue) waiting() int { return q.available() + q.delayed.len() }
 // push puts a published message in. There must be room.
 func (q *queue) push(m *Message, seq uint64) {
 	m.q, m.seq = q, seq
-	q.fresh.push(m)
+	q.fresh.Push(m)
 	q.readers.wakeOne()
 }
 
@@ -64,7 +66,7 @@ func (q *queue) pop() *Message {
 	if q.returned.len() > 0 {
 		return q.returned.pop().m
 	}
-	m := q.fresh.pop()
+	m := q.fresh.Pop()
 	q.passRoom()
 	return m
 }
@@ -99,8 +101,8 @@ func (q *queue) count(name string) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n := 0
-	for i := range q.fresh.len() {
-		if q.fresh.at(i).name == name {
+	for i := range q.fresh.Len() {
+		if q.fresh.At(i).name == name {
 			n++
 		}
 	}

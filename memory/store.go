@@ -114,7 +114,7 @@ func (st *Store) attach(s *subscription, key queueKey) {
 	q.accepting = true
 	for _, m := range inherited {
 		m.q = q
-		q.fresh.push(m) // without asking for room: these messages were accepted
+		q.fresh.Push(m) // without asking for room: these messages were accepted
 	}
 	s.q = q
 	q.attached++
@@ -160,8 +160,8 @@ func (st *Store) takeBacklogs(pattern string) []*Message {
 		defer b.mu.Unlock()
 		b.accepting = false
 		b.writers.wakeAll()
-		for b.fresh.len() > 0 {
-			moved = append(moved, b.fresh.pop())
+		for b.fresh.Len() > 0 {
+			moved = append(moved, b.fresh.Pop())
 		}
 	}
 	if !hasWildcard(pattern) {
@@ -185,7 +185,7 @@ func (st *Store) removeEmptyBacklog(b *queue) {
 	defer st.mu.Unlock()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.accepting || b.fresh.len() > 0 {
+	if !b.accepting || b.fresh.Len() > 0 {
 		return
 	}
 	b.accepting = false
