@@ -52,7 +52,7 @@ func attemptOf(m broker.IncomingMessage) int {
 // calls the handler again.
 func (c *consumer) again(p *parked, s *slot) {
 	if p.batch != nil {
-		c.batchAgain(p.batch, s)
+		c.batchAgain(p, s)
 		return
 	}
 	old := p.frame

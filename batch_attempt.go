@@ -86,7 +86,11 @@ func (c *consumer) anew(frames []*frame, more int) *batchRun {
 }
 
 // batchAgain handles parked messages of a batch again, together.
-func (c *consumer) batchAgain(frames []*frame, s *slot) {
+func (c *consumer) batchAgain(p *parked, s *slot) {
+	frames, more := p.batch, 1
+	if p.alone {
+		more = 0
+	}
 	if c.svc.stopping.Load() && c.plan.properties.Redelivers {
 		for _, f := range frames {
 			c.giveBack(f, nil)
@@ -105,7 +109,7 @@ func (c *consumer) batchAgain(frames []*frame, s *slot) {
 	if len(fresh) == 0 {
 		return
 	}
-	run := c.anew(fresh, 1)
+	run := c.anew(fresh, more)
 	if c.leases.needed(fresh[0].delivery.msg) {
 		s.frame.Store(&run.frame)
 	}
@@ -292,8 +296,28 @@ func (c *consumer) concludeBatch(run *batchRun, err error) {
 	}
 	b.park()
 	c.svc.hooks.settled(&run.frame.delivery, run.outcome())
-	for _, f := range b.suspects {
-		c.attemptBatch(c.anew([]*frame{f}, 0))
+	c.handOverAlone(b.suspects)
+}
+
+// handOverAlone has each of the messages handled by itself, at once, as another part
+// of the attempt in which their batch failed.
+func (c *consumer) handOverAlone(frames []*frame) {
+	if len(frames) == 0 {
+		return
+	}
+	c.mu.Lock()
+	stopping := c.stopping
+	if !stopping {
+		for _, f := range frames {
+			c.due = append(c.due, &parked{batch: []*frame{f}, alone: true})
+		}
+		c.interrupt()
+	}
+	c.mu.Unlock()
+	if stopping {
+		for _, f := range frames {
+			c.giveBack(f, nil)
+		}
 	}
 }
 

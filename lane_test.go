@@ -188,10 +188,10 @@ func TestByKeyStalled(t *testing.T) {
 		var logged strings.Builder
 		mem := memory.New()
 		log := newKeyLog()
-		heal := false
+		var heal atomic.Bool
 		r := gostream.NewRouter()
 		r.Handle("in", gostream.Consume(func(_ context.Context, m gostream.Message[int]) error {
-			if string(m.Key()) == "bad" && !heal {
+			if string(m.Key()) == "bad" && !heal.Load() {
 				return errors.New("never")
 			}
 			log.leave(string(m.Key()), m.Body(), true)
@@ -230,7 +230,7 @@ func TestByKeyStalled(t *testing.T) {
 			if len(log.done["late"]) != 0 {
 				t.Error("received beyond MaxInFlight")
 			}
-			heal = true
+			heal.Store(true)
 			time.Sleep(2 * time.Minute)
 			synctest.Wait()
 			if got := log.done["bad"]; len(got) != 50 || !slices.IsSorted(got) || len(log.done["late"]) != 1 {

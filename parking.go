@@ -10,6 +10,7 @@ type parked struct {
 	frame   *frame
 	batch   []*frame     // of a batch; frame is nil then
 	pending *pendingSend // a publish to repeat; nil: the handler is called again
+	alone   bool         // taken out of a batch that failed: the same attempt goes on
 	held    bool         // until the drain, which gives it back
 	due     time.Time
 	index   int // in the heap
