@@ -40,6 +40,7 @@ func (c *consumer) newBatch(n int) *batchRun {
 func (run *batchRun) add(i int, m broker.IncomingMessage, attempt int) {
 	c := run.frame.delivery.consumer
 	run.elements[i].init(c.handlerCtx, c, m, attempt)
+	run.elements[i].element = true
 }
 
 // doBatch handles a batch that was just received.
@@ -294,8 +295,8 @@ func (c *consumer) concludeBatch(run *batchRun, err error) {
 			b.fail(f, e, whole)
 		}
 	}
-	b.park()
 	c.svc.hooks.settled(&run.frame.delivery, run.outcome())
+	b.park()
 	c.handOverAlone(b.suspects)
 }
 
@@ -387,7 +388,7 @@ func (b *batchConclusion) park() {
 // else that of the first which was not.
 func (run *batchRun) outcome() Outcome {
 	for i := range run.elements {
-		switch o := Outcome(run.elements[i].outcome); o {
+		switch o := Outcome(run.elements[i].outcome.Load()); o {
 		case OutcomeAcked:
 		case 0:
 			return OutcomeUnsettled // its dead letter could not be published yet

@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"runtime"
+	"strconv"
+	"sync/atomic"
 	"testing"
 
 	"github.com/gostream/gostream"
@@ -86,6 +89,105 @@ func rawHandler(c *counter) gostream.Handler {
 func bytesHandler(c *counter) gostream.Handler {
 	return gostream.Consume(func(context.Context, []byte) error { c.hit(); return nil })
 }
+
+// parallelCounter is a counter that several goroutines may hit.
+type parallelCounter struct {
+	left atomic.Int64
+	done chan struct{}
+}
+
+func (c *parallelCounter) hit(n int) {
+	if c.left.Add(int64(-n)) == 0 {
+		c.done <- struct{}{}
+	}
+}
+
+// poolRig handles keyed messages of a stub subscription, with those options.
+func poolRig(tb testing.TB, keys int, handler func(c *parallelCounter) gostream.Handler, options ...gostream.HandleOption) rig {
+	messages := make([]broker.IncomingMessage, keys)
+	for i := range messages {
+		messages[i] = &keyedMessage{bareMessage: bareMessage{payload: []byte("x")}, key: strconv.AppendInt(nil, int64(i), 10)}
+	}
+	t := &keyTap{messages: messages, more: make(chan int)}
+	b := &stubBroker{
+		properties: broker.Properties{Redelivers: true, Keys: broker.KeysNative},
+		subscribe:  func(context.Context, string) (broker.Subscription, error) { return t, nil },
+	}
+	c := &parallelCounter{done: make(chan struct{}, 1)}
+	r := gostream.NewRouter()
+	r.Handle("stub", handler(c), options...)
+	app := gostream.New("bench", "0", quiet())
+	app.Mount(b, r)
+	stop := start(tb, app)
+	return rig{stop: stop, run: func(n int) {
+		c.left.Store(int64(n))
+		t.more <- n
+		<-c.done
+	}}
+}
+
+func pooledHandler(c *parallelCounter) gostream.Handler {
+	return gostream.Raw(func(context.Context, *gostream.Delivery) error { c.hit(1); return nil })
+}
+
+func batchHandler(c *parallelCounter) gostream.Handler {
+	return gostream.ConsumeBatch(func(_ context.Context, vs [][]byte) error { c.hit(len(vs)); return nil }, 128, 0)
+}
+
+// keyedMessage is a message with a key that costs nothing.
+type keyedMessage struct {
+	bareMessage
+	key []byte
+}
+
+func (m *keyedMessage) PartitionKey() []byte { return m.key }
+
+// keyTap is a tap that hands out many messages in turn, also in batches.
+type keyTap struct {
+	messages []broker.IncomingMessage
+	next     int
+	left     int
+	more     chan int
+}
+
+func (t *keyTap) wait(ctx context.Context) error {
+	for t.left == 0 {
+		select {
+		case t.left = <-t.more:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func (t *keyTap) take() broker.IncomingMessage {
+	t.left--
+	t.next++
+	if t.next == len(t.messages) {
+		t.next = 0
+	}
+	return t.messages[t.next]
+}
+
+func (t *keyTap) Receive(ctx context.Context) (broker.IncomingMessage, error) {
+	if err := t.wait(ctx); err != nil {
+		return nil, err
+	}
+	return t.take(), nil
+}
+
+func (t *keyTap) ReceiveBatch(ctx context.Context, dst []broker.IncomingMessage) (int, error) {
+	if err := t.wait(ctx); err != nil {
+		return 0, err
+	}
+	n := min(len(dst), t.left)
+	for i := range n {
+		dst[i] = t.take()
+	}
+	return n, nil
+}
+func (t *keyTap) Close(context.Context) error { return nil }
 
 // memoryRig publishes 64 bytes to memory and handles them.
 func memoryRig(tb testing.TB, middleware int) rig {
@@ -194,6 +296,9 @@ func TestAllocations(t *testing.T) {
 		{"dispatch, raw", dispatchRig(t, rawHandler, 0), 1},
 		{"dispatch, bytes", dispatchRig(t, bytesHandler, 0), 1},
 		{"dispatch, 4 middlewares", dispatchRig(t, rawHandler, 4), 1},
+		{"dispatch, 8 workers", poolRig(t, 1, pooledHandler, gostream.Workers(8)), 1},
+		{"dispatch, 8 lanes, 10,000 keys", poolRig(t, 10_000, pooledHandler, gostream.Workers(8), gostream.ByKey()), 1},
+		{"batches of 128", poolRig(t, 1, batchHandler), 0.1},
 		{"memory: publish, handle, ack", memoryRig(t, 0), 2},
 		{"memory, 4 middlewares", memoryRig(t, 4), 2},
 		{"JSON in, JSON reply out and read", replyRig(t), json + 5},
@@ -201,14 +306,15 @@ func TestAllocations(t *testing.T) {
 		got := perMessage(tc.rig)
 		t.Logf("%s: %.2f allocations a message", tc.name, got)
 		if got > tc.max+slack {
-			t.Errorf("%s: %.2f allocations a message, at most %.0f are allowed", tc.name, got, tc.max)
+			t.Errorf("%s: %.2f allocations a message, at most %.2f are allowed", tc.name, got, tc.max)
 		}
 	}
 }
 
 // benchmark runs rig with 64 messages in flight.
-func benchmark(b *testing.B, r rig) {
-	const inFlight = 64
+func benchmark(b *testing.B, r rig) { benchmarkIn(b, r, 64) }
+
+func benchmarkIn(b *testing.B, r rig, inFlight int) {
 	r.run(inFlight)
 	b.ReportAllocs()
 	for left := b.N; left > 0; left -= inFlight {
@@ -224,6 +330,80 @@ func BenchmarkDispatch(b *testing.B) {
 			benchmark(b, dispatchRig(b, rawHandler, n))
 		})
 	}
+}
+
+func BenchmarkPool(b *testing.B) {
+	for _, tc := range []struct {
+		name string
+		rig  func() rig
+	}{
+		{"workers=1", func() rig { return poolRig(b, 10_000, pooledHandler) }},
+		{"workers=8", func() rig { return poolRig(b, 10_000, pooledHandler, gostream.Workers(8)) }},
+		{"lanes=8", func() rig { return poolRig(b, 10_000, pooledHandler, gostream.Workers(8), gostream.ByKey()) }},
+		{"batches=128", func() rig { return poolRig(b, 10_000, batchHandler) }},
+	} {
+		b.Run(tc.name, func(b *testing.B) { benchmarkIn(b, tc.rig(), 1024) })
+	}
+}
+
+// BenchmarkKeys shows that the cost of a message does not grow with the number of
+// distinct keys.
+func BenchmarkKeys(b *testing.B) {
+	for _, keys := range []int{1_000, 100_000, 1_000_000} {
+		b.Run(fmt.Sprintf("keys=%d", keys), func(b *testing.B) {
+			benchmarkIn(b, poolRig(b, keys, pooledHandler, gostream.Workers(64), gostream.ByKey()), 1024)
+		})
+	}
+}
+
+// BenchmarkSubscriptions shows what an idle subscription holds in memory, and that
+// the cost of a message does not grow with the number of subscriptions.
+func BenchmarkSubscriptions(b *testing.B) {
+	for _, n := range []int{1, 100, 10_000} {
+		b.Run(fmt.Sprintf("n=%d", n), func(b *testing.B) {
+			before := heap()
+			mem := memory.New()
+			c := newCounter()
+			r := gostream.NewRouter()
+			for i := range n {
+				r.Handle(fmt.Sprintf("in.%d", i), rawHandler(c))
+			}
+			app := gostream.New("bench", "0", quiet())
+			app.Mount(mem, r)
+			pub := app.RawPublisher(mem)
+			stop := start(b, app)
+			held := heap() - before
+			names := make([]string, n)
+			for i := range names {
+				names[i] = fmt.Sprintf("in.%d", i)
+			}
+			payload := make([]byte, 64)
+			i := 0
+			one := rig{stop: stop, run: func(k int) {
+				for range k {
+					c.want <- 1
+					i = (i + 7919) % n
+					if err := pub.Publish(context.Background(), broker.OutgoingMessage{Name: names[i], Payload: payload}); err != nil {
+						b.Error(err)
+						return
+					}
+					<-c.done
+				}
+			}}
+			one.run(2 * n) // every queue and stack has grown
+			b.ResetTimer()
+			benchmark(b, one)
+			b.ReportMetric(float64(held)/float64(n), "B/subscription")
+		})
+	}
+}
+
+// heap is what is in use on the heap and on stacks.
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapInuse + m.StackInuse
 }
 
 func BenchmarkMemory(b *testing.B)          { benchmark(b, memoryRig(b, 0)) }

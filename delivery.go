@@ -89,7 +89,8 @@ type frame struct {
 	undecodable bool          // the payload could not be decoded
 	reached     bool          // of a batch: it was decoded, or that failed
 	acked       bool          // acknowledged already, inside a transaction
-	outcome     uint8         // an Outcome: how the attempt ended; 0 while it has not
+	element     bool          // it is one of a batch
+	outcome     atomic.Uint32 // of an element: how the attempt ended, an Outcome; 0 while it has not
 }
 
 // init fills in f for one delivery.

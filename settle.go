@@ -77,7 +77,9 @@ func (c *consumer) finish(f *frame, o Outcome, cause error) {
 
 // attemptEnded tells the hooks and the observers how an attempt ended.
 func (c *consumer) attemptEnded(f *frame, o Outcome, cause error) {
-	f.outcome = uint8(o)
+	if f.element {
+		f.outcome.Store(uint32(o))
+	}
 	c.svc.hooks.settled(&f.delivery, o)
 	if c.obs.settled != nil {
 		c.obs.onSettled(SettledEvent{Delivery: &f.delivery, Outcome: o, Err: cause, Took: c.svc.since() - f.began})
