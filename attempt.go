@@ -189,7 +189,8 @@ func (c *consumer) logRetry(f *frame, d decision, err error) {
 	c.log.Warn("message failed, it will be retried", c.failureAttrs(f, err, "reason", d.reason, "delay", d.delay)...)
 }
 
-// failureAttrs are the log attributes of a failed message, never its body; the
+// failureAttrs are the log attributes of a failed message, never its payload (though
+// the error of a codec may quote a value of it); the
 // stack of a panic with the first attempt alone.
 func (c *consumer) failureAttrs(f *frame, err error, more ...any) []any {
 	attrs := append([]any{"name", f.delivery.Name(), "attempt", f.delivery.attempt, "error", err}, more...)

@@ -14,6 +14,10 @@ import (
 // drain, else a [*DrainError], joined with the error that made the service shut
 // itself down. Later and concurrent calls wait for the same drain.
 //
+// ctx is how long the caller is patient. One that has already ended, such as that
+// of a signal which asked for the shutdown, leaves the handlers no time: give it
+// context.WithoutCancel of that one, or a timeout of its own.
+//
 // The order: readiness turns false; OnShutdown hooks; all subscriptions stop their
 // intake together, what was received but not begun is given back, parked retries
 // are given back; handlers finish, and a failed message is given back instead of

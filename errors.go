@@ -42,7 +42,7 @@ type UndecodableError struct {
 	Err error
 }
 
-// Error describes the failure without the payload.
+// Error describes the failure. The codec's error may quote a value of the payload.
 func (e *UndecodableError) Error() string {
 	if e.ContentType == "" {
 		return "undecodable payload: " + e.Err.Error()

@@ -12,9 +12,8 @@ import (
 const (
 	// HeaderError is the error's text on a reply to a request whose handler failed.
 	HeaderError = "gostream-error"
-	// HeaderDeadReason says in a word why a message is in the dead letter:
-	// "error", "panic", "undecodable", "attempts exhausted", "deliveries
-	// exceeded", "handler decided".
+	// HeaderDeadReason says in a word why a message is in the dead letter: one of
+	// the Reason constants.
 	HeaderDeadReason = "gostream-dead-reason"
 	// HeaderDeadError is the text of the last error, at most 1,024 bytes.
 	HeaderDeadError = "gostream-dead-error"
@@ -26,6 +25,22 @@ const (
 	HeaderDeadAttempts = "gostream-dead-attempts"
 	// HeaderDeadTime is when it was given up, RFC 3339 in UTC.
 	HeaderDeadTime = "gostream-dead-time"
+)
+
+// Why a message failed, as logs and [HeaderDeadReason] say it.
+const (
+	// ReasonError: a rule for the handler's error said so.
+	ReasonError = "error"
+	// ReasonPanic: a rule for its panic said so.
+	ReasonPanic = "panic"
+	// ReasonUndecodable: the payload could not be decoded.
+	ReasonUndecodable = "undecodable"
+	// ReasonExhausted: the last attempt failed too.
+	ReasonExhausted = "attempts exhausted"
+	// ReasonDeliveries: it was delivered too often, see [ErrDeliveriesExceeded].
+	ReasonDeliveries = "deliveries exceeded"
+	// ReasonVerdict: the handler said so, with [DeadLetter] or its like.
+	ReasonVerdict = "handler decided"
 )
 
 // carried are the headers of an incoming message that go on to what is published

@@ -119,6 +119,18 @@ func OnError(rules ...PolicyRule) Option {
 	})
 }
 
+// RetryBackoff sets the schedule for failures that no rule matches. The default is
+// Exponential(DefaultRetryInitial, DefaultRetryMax). A limit of attempts needs a
+// [DeadLetterTo] to come after it; it then replaces [DefaultAttempts].
+func RetryBackoff(b Backoff) Option {
+	return option(func(s *settings) {
+		s.retry.set(b)
+		if b.bad != nil {
+			s.errs = append(s.errs, b.bad)
+		}
+	})
+}
+
 // DeadLetterTo declares where a message goes that cannot be processed: after
 // [DefaultAttempts] attempts, and at once where its payload cannot be decoded. A
 // copy is published to name, then the message is acknowledged. The default is
@@ -251,6 +263,7 @@ type settings struct {
 	maxInFlight setting[int]
 	timeout     setting[time.Duration]
 	deadLetter  setting[string]
+	retry       setting[Backoff]
 	panics      setting[PanicPolicy]
 	undecodable setting[UndecodablePolicy]
 	lost        setting[LostPolicy]
@@ -272,6 +285,7 @@ func (s settings) within(outer settings) settings {
 	s.maxInFlight = s.maxInFlight.or(outer.maxInFlight)
 	s.timeout = s.timeout.or(outer.timeout)
 	s.deadLetter = s.deadLetter.or(outer.deadLetter)
+	s.retry = s.retry.or(outer.retry)
 	s.panics = s.panics.or(outer.panics)
 	s.undecodable = s.undecodable.or(outer.undecodable)
 	s.lost = s.lost.or(outer.lost)

@@ -241,9 +241,12 @@ func (s *subscriptionPlan) resolve(set settings, bad func(error)) {
 	s.policy = policy{
 		rules:       set.rules,
 		deadLetter:  set.deadLetter.get(""),
-		retry:       Exponential(DefaultRetryInitial, DefaultRetryMax),
+		retry:       set.retry.get(Exponential(DefaultRetryInitial, DefaultRetryMax)),
 		panics:      set.panics.get(PanicAsError),
 		undecodable: set.undecodable.get(UndecodableKeep),
+	}
+	if n := s.policy.retry.attempts; n > 0 && s.policy.deadLetter == "" {
+		bad(fmt.Errorf("RetryBackoff: Attempts(%d) has nothing after it: declare DeadLetterTo", n))
 	}
 	if n := s.policy.mostAttempts(); n > 0 && s.properties.CountsDeliveries {
 		s.most = n + crashAllowance

@@ -122,26 +122,16 @@ type policy struct {
 	undecodable UndecodablePolicy
 }
 
-// Reasons, as logs and dead letters say them.
-const (
-	reasonError       = "error"
-	reasonPanic       = "panic"
-	reasonUndecodable = "undecodable"
-	reasonExhausted   = "attempts exhausted"
-	reasonCrash       = "deliveries exceeded"
-	reasonVerdict     = "handler decided"
-)
-
 func (k failureKind) reason() string {
 	switch k {
 	case failedPanic:
-		return reasonPanic
+		return ReasonPanic
 	case failedDecode:
-		return reasonUndecodable
+		return ReasonUndecodable
 	case failedProcess:
-		return reasonCrash
+		return ReasonDeliveries
 	default:
-		return reasonError
+		return ReasonError
 	}
 }
 
@@ -168,14 +158,14 @@ func (p *policy) choose(f failure) decision {
 			if delay < 0 {
 				delay = p.scheduleFor(rule).delay(f.attempt, f.random)
 			}
-			return decision{action: actionRetry, delay: delay, reason: reasonVerdict}
+			return decision{action: actionRetry, delay: delay, reason: ReasonVerdict}
 		case actionDeadLetter:
 			if to := p.deadLetterFor(rule); to != "" {
-				return decision{action: actionDeadLetter, to: to, reason: reasonVerdict}
+				return decision{action: actionDeadLetter, to: to, reason: ReasonVerdict}
 			}
 			undeclared = true
 		default:
-			return decision{action: v.action, reason: reasonVerdict}
+			return decision{action: v.action, reason: ReasonVerdict}
 		}
 	}
 	d := p.byRule(f, rule)
@@ -196,9 +186,9 @@ func (p *policy) byRule(f failure, rule *Rule) decision {
 	case rule != nil:
 		if rule.retry.attempts > 0 && f.attempt >= rule.retry.attempts {
 			if rule.then != 0 {
-				return decision{action: rule.then, to: rule.thenTo, reason: reasonExhausted}
+				return decision{action: rule.then, to: rule.thenTo, reason: ReasonExhausted}
 			}
-			return decision{action: actionDeadLetter, to: p.deadLetter, reason: reasonExhausted}
+			return decision{action: actionDeadLetter, to: p.deadLetter, reason: ReasonExhausted}
 		}
 		return decision{action: actionRetry, delay: rule.retry.delay(f.attempt, f.random)}
 	case f.request:
@@ -210,7 +200,7 @@ func (p *policy) byRule(f failure, rule *Rule) decision {
 	case f.kind == failedDecode:
 		return decision{action: actionRetry, delay: p.longest(f.random)}
 	case p.deadLetter != "" && f.attempt >= p.attempts():
-		return decision{action: actionDeadLetter, to: p.deadLetter, reason: reasonExhausted}
+		return decision{action: actionDeadLetter, to: p.deadLetter, reason: ReasonExhausted}
 	default:
 		return decision{action: actionRetry, delay: p.retry.delay(f.attempt, f.random)}
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
+	"strings"
 )
 
 // Rule is one line of a failure policy: which errors, and what to do with them.
@@ -25,14 +27,20 @@ type Matcher struct {
 	bad     error
 }
 
-// Is matches errors for which errors.Is(err, target) holds.
-func Is(target error) Matcher {
-	if target == nil {
+// Is matches errors for which errors.Is(err, target) holds for one of the targets.
+func Is(targets ...error) Matcher {
+	if len(targets) == 0 || slices.Contains(targets, nil) {
 		return Matcher{words: "nil", bad: errors.New("Is(nil): an error to look for is needed")}
 	}
+	words := make([]string, len(targets))
+	for i, target := range targets {
+		words[i] = fmt.Sprintf("%q", target.Error())
+	}
 	return Matcher{
-		words:   fmt.Sprintf("error is %q", target.Error()),
-		matches: func(err error) bool { return errors.Is(err, target) },
+		words: "error is " + strings.Join(words, " or "),
+		matches: func(err error) bool {
+			return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
+		},
 	}
 }
 
