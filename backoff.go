@@ -19,8 +19,10 @@ const (
 )
 
 // Backoff is a schedule of delays between attempts. It is plain data; make it
-// with [Exponential], [Constant] or [Steps].
+// with [Exponential], [Constant] or [Steps]. The zero value is a mistake that Check
+// finds.
 type Backoff struct {
+	made         bool // by a constructor
 	initial, max time.Duration
 	steps        []time.Duration // of Steps; nil otherwise
 	jitter       float64
@@ -32,7 +34,7 @@ type Backoff struct {
 // each further one, never longer than max. Jitter is added to that: see
 // [Backoff.Jitter]. Attempts are without end: see [Backoff.Attempts].
 func Exponential(initial, max time.Duration) Backoff {
-	b := Backoff{initial: initial, max: max, jitter: DefaultJitter}
+	b := Backoff{made: true, initial: initial, max: max, jitter: DefaultJitter}
 	if initial <= 0 || max < initial {
 		b.bad = fmt.Errorf("Exponential(%v, %v): the first delay must be positive and not above the second", initial, max)
 	}
@@ -41,7 +43,7 @@ func Exponential(initial, max time.Duration) Backoff {
 
 // Constant waits d before each attempt, without jitter.
 func Constant(d time.Duration) Backoff {
-	b := Backoff{initial: d, max: d}
+	b := Backoff{made: true, initial: d, max: d}
 	if d < 0 {
 		b.bad = fmt.Errorf("Constant(%v): the delay must not be negative", d)
 	}
@@ -51,7 +53,7 @@ func Constant(d time.Duration) Backoff {
 // Steps waits the given delays in turn, and the last of them from then on,
 // without jitter.
 func Steps(delays ...time.Duration) Backoff {
-	b := Backoff{steps: append([]time.Duration(nil), delays...)}
+	b := Backoff{made: true, steps: append([]time.Duration(nil), delays...)}
 	if len(delays) == 0 {
 		b.bad = errors.New("Steps(): at least one delay is needed")
 	}
@@ -82,6 +84,14 @@ func (b Backoff) Jitter(fraction float64) Backoff {
 	}
 	b.jitter = fraction
 	return b
+}
+
+// check reports what is wrong with the schedule.
+func (b Backoff) check() error {
+	if !b.made && b.bad == nil {
+		return errors.New("an empty Backoff: make it with Exponential, Constant or Steps")
+	}
+	return b.bad
 }
 
 // delay is how long to wait after the attempt-th attempt (the first is 1) failed;

@@ -125,8 +125,8 @@ func OnError(rules ...PolicyRule) Option {
 func RetryBackoff(b Backoff) Option {
 	return option(func(s *settings) {
 		s.retry.set(b)
-		if b.bad != nil {
-			s.errs = append(s.errs, b.bad)
+		if err := b.check(); err != nil {
+			s.errs = append(s.errs, err)
 		}
 	})
 }

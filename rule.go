@@ -132,7 +132,10 @@ func (r Rule) check(hasDeadLetter bool) error {
 	if r.match.matches == nil && r.match.bad == nil {
 		return errors.New("an empty rule: begin it with Is, As or AnyError")
 	}
-	errs = append(errs, r.match.bad, r.bad, r.retry.bad)
+	errs = append(errs, r.match.bad, r.bad)
+	if r.action == actionRetry {
+		errs = append(errs, r.retry.check())
+	}
 	if r.action == actionDeadLetter && r.to == "" || r.then == actionDeadLetter && r.thenTo == "" {
 		errs = append(errs, fmt.Errorf("rule %q: the dead letter has no name", r.match.words))
 	}
