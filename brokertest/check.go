@@ -38,6 +38,13 @@ func groups() []group {
 		{"batch-publish", batchPublishChecks},
 		{"transactions", transactionChecks},
 		{"request-reply", requestChecks},
+		{"keys", keyChecks},
+		{"delivery-count", countChecks},
+		{"lease", leaseStateChecks},
+		{"matching", matchingChecks},
+		{"describe", describeChecks},
+		{"health", healthChecks},
+		{"lag", lagChecks},
 		{"leaks", leakChecks},
 	}
 }
