@@ -83,16 +83,11 @@ func (c *consumer) again(p *parked, s *slot) {
 func (c *consumer) attempt(f *frame) {
 	returned := false
 	defer func() {
-		if returned {
-			return
-		}
 		// Around the middleware, once more: the function's own panics were
 		// errors before they came here.
-		var err error = ErrGoexit
-		if r := recover(); r != nil {
-			err = newPanicError(r)
+		if !returned {
+			c.conclude(f, abruptEnd(recover()))
 		}
-		c.conclude(f, err)
 	}()
 	err := c.chain(f, &f.batch)
 	returned = true

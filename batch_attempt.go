@@ -122,14 +122,9 @@ func (c *consumer) batchAgain(p *parked, s *slot) {
 func (c *consumer) attemptBatch(run *batchRun) {
 	returned := false
 	defer func() {
-		if returned {
-			return
+		if !returned {
+			c.concludeBatch(run, abruptEnd(recover()))
 		}
-		var err error = ErrGoexit
-		if r := recover(); r != nil {
-			err = newPanicError(r)
-		}
-		c.concludeBatch(run, err)
 	}()
 	err := c.chain(&run.frame, &run.frame.batch)
 	returned = true
@@ -157,14 +152,7 @@ func (c *consumer) batchCore(ctx context.Context, run *batchRun) error {
 // A panic becomes an error here, so that middleware sees it.
 func (c *consumer) callBatch(ctx context.Context, run *batchRun) (err error) {
 	returned := false
-	defer func() {
-		if returned {
-			return
-		}
-		if r := recover(); r != nil {
-			err = newPanicError(r)
-		}
-	}()
+	defer catchPanic(&returned, &err)
 	h, p := c.plan.handler, c.plan
 	run.bodies = h.batch.newBodies(len(run.elements))
 	run.live = make([]*frame, 0, len(run.elements))
@@ -190,11 +178,7 @@ func (c *consumer) decodeElement(run *batchRun, f *frame) {
 	var err error
 	defer func() {
 		if !returned {
-			if r := recover(); r != nil {
-				err = newPanicError(r)
-			} else {
-				err = ErrGoexit
-			}
+			err = abruptEnd(recover())
 		}
 		f.reached = true
 		if err == nil {

@@ -94,16 +94,10 @@ func mediaType(contentType string) string {
 
 // encode is Append with a panic of the codec turned into an error.
 func encode(c Codec, v any) (b []byte, err error) {
-	done := false
-	defer func() {
-		if !done {
-			if r := recover(); r != nil {
-				err = newPanicError(r)
-			}
-		}
-	}()
+	returned := false
+	defer catchPanic(&returned, &err)
 	b, err = c.Append(nil, v)
-	done = true
+	returned = true
 	if err != nil {
 		return nil, fmt.Errorf("encode as %s: %w", c.ContentType(), err)
 	}

@@ -3,7 +3,6 @@ package gostream
 import (
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"strings"
 	"time"
 )
@@ -64,9 +63,6 @@ type PanicError struct {
 	// Stack is the stack of the panicking goroutine.
 	Stack []byte
 }
-
-// newPanicError is called by the deferred function that recovered v.
-func newPanicError(v any) *PanicError { return &PanicError{Value: v, Stack: debug.Stack()} }
 
 // errorf is fmt.Errorf with the package's name before it.
 func errorf(format string, args ...any) error {

@@ -166,14 +166,7 @@ func (b body) check() error {
 // it. A Goexit goes through; the consumer deals with it.
 func (s *handlerSpec) run(ctx context.Context, f *frame, p *subscriptionPlan) (err error) {
 	returned := false
-	defer func() {
-		if returned {
-			return
-		}
-		if r := recover(); r != nil {
-			err = newPanicError(r)
-		}
-	}()
+	defer catchPanic(&returned, &err)
 	err = s.decode(f, &p.codecs)
 	if err == nil {
 		if p.timeout > 0 {

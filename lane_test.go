@@ -503,3 +503,38 @@ func TestByKeyMistakes(t *testing.T) {
 		}
 	}
 }
+
+// What was received but not begun when the drain begins is given back, not handled.
+func TestDrainGivesBackWhatIsNotBegun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := memory.NewStore()
+		mem := memory.New(memory.On(store))
+		log := newKeyLog()
+		r := gostream.NewRouter()
+		r.Handle("in", gostream.Consume(func(_ context.Context, m gostream.Message[int]) error {
+			time.Sleep(10 * time.Second)
+			log.leave(string(m.Key()), m.Body(), true)
+			return nil
+		}), gostream.Workers(2), gostream.ByKey())
+		app := gostream.New("t", "0", quiet())
+		app.Mount(mem, r)
+		s, err := app.Start(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 6 {
+			keyed(t, mem.Publisher(), "in", "k", i)
+		}
+		synctest.Wait()
+		if h := s.Health(t.Context()).Subscriptions[0]; h.InFlight != 6 {
+			t.Errorf("in flight %d, want all 6 received", h.InFlight)
+		}
+		if err := s.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		report, _ := s.Report()
+		if report.Finished != 1 || report.GivenBack != 5 || log.total() != 1 || store.Len("in") != 5 {
+			t.Errorf("report %+v, handled %d, left %d; want 1 finished and 5 given back", report, log.total(), store.Len("in"))
+		}
+	})
+}

@@ -109,14 +109,7 @@ type requestKey struct{}
 // through runs the middleware; a panic in it becomes an error.
 func (o *outlet) through(ctx context.Context, msgs []broker.OutgoingMessage) (err error) {
 	returned := false
-	defer func() {
-		if returned {
-			return
-		}
-		if r := recover(); r != nil {
-			err = newPanicError(r)
-		}
-	}()
+	defer catchPanic(&returned, &err)
 	err = o.chain(ctx, msgs)
 	returned = true
 	return err
