@@ -31,7 +31,7 @@ type family struct {
 // families are all mutants.
 func families() []family {
 	return []family{
-		{"memory", func(*rig) {}, slices.Concat(settlementMutants, publishMutants)},
+		{"memory", func(*rig) {}, slices.Concat(settlementMutants, publishMutants, orderMutants, lifecycleMutants, transactionMutants, requestMutants)},
 		{"a transport without acknowledgements", unacknowledged, unacknowledgedMutants},
 	}
 }

@@ -3,6 +3,7 @@ package brokertest_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -114,8 +115,7 @@ func (c *conn) Properties() broker.Properties {
 }
 
 func (c *conn) Subscribe(ctx context.Context, name string) (broker.Subscription, error) {
-	sub, err := c.Broker.Subscribe(ctx, name)
-	return c.r.wrapSubscription(c, sub, err, nil)
+	return c.r.subscribe(ctx, c, broker.ByName(name), nil)
 }
 
 func (c *conn) Publisher() broker.Publisher {
@@ -142,6 +142,7 @@ type source interface {
 	broker.Source
 	broker.SourceDescriber
 	broker.Matcher
+	fmt.Stringer
 }
 
 // rawSource unwraps the broker, and wraps what comes out of the subscription.
@@ -177,8 +178,7 @@ func (s *rawSource) Subscribe(ctx context.Context, b broker.Broker) (broker.Subs
 	if !ok {
 		return s.source.Subscribe(ctx, b)
 	}
-	sub, err := s.source.Subscribe(ctx, c.inner().Broker)
-	return s.r.wrapSubscription(c.inner(), sub, err, s.wrap)
+	return s.r.subscribe(ctx, c.inner(), s.source, s.wrap)
 }
 
 // memorySubscription is what memory's subscriptions are.
@@ -192,19 +192,25 @@ type memorySubscription interface {
 type subscription interface {
 	memorySubscription
 	on() *conn
+	again(ctx context.Context) (broker.Subscription, error) // another one of memory's, without hooks
 }
 
 type rawSubscription struct {
 	memorySubscription
 	c    *conn
 	wrap func(message) broker.IncomingMessage
+	open func(ctx context.Context) (broker.Subscription, error)
 }
 
-func (r *rig) wrapSubscription(c *conn, sub broker.Subscription, err error, wrap func(message) broker.IncomingMessage) (broker.Subscription, error) {
+func (s *rawSubscription) again(ctx context.Context) (broker.Subscription, error) { return s.open(ctx) }
+
+func (r *rig) subscribe(ctx context.Context, c *conn, src broker.Source, wrap func(message) broker.IncomingMessage) (broker.Subscription, error) {
+	open := func(ctx context.Context) (broker.Subscription, error) { return src.Subscribe(ctx, c.Broker) }
+	sub, err := open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s := subscription(&rawSubscription{sub.(memorySubscription), c, wrap})
+	s := subscription(&rawSubscription{sub.(memorySubscription), c, wrap, open})
 	if r.subscription != nil {
 		return r.subscription(s), nil
 	}
