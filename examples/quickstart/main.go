@@ -65,7 +65,7 @@ func App(b broker.Broker, shop *Shop, ledger *Ledger, opts ...gostream.AppOption
 
 	r := gostream.NewRouter()
 	r.Handle("orders", gostream.Reply(shop.Confirm).To("confirmations"),
-		gostream.Workers(workers),
+		gostream.Workers(workers), gostream.ByKey(), // the orders of one customer in their order
 		gostream.OnError(
 			gostream.Is(ErrNoAnswer).Retry(backoff),
 			gostream.Is(ErrUnknownSKU).Retry(backoff), // the catalogue may be late

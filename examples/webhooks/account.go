@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -18,16 +19,23 @@ import (
 type Account struct {
 	keyless   int // events without a key
 	corrupted int
-	typed     int // events with a handler of their own
+	typed     int  // events with a handler of their own
+	ordered   bool // each repository's events of one kind must be handled in order
 
 	mu          sync.Mutex
 	entries     map[string]*entry // by kind of event
 	reasons     map[string]int    // of the dead letters
 	keylessSeen int               // by the audit
+	batches     int               // that the audit took; 0 for single events
+	last        map[place]int     // the line that was handled last
+	overtaken   []string          // what was handled out of order
 	seen        int               // audited, handled or dead-lettered
 	awaited     int               // how many there will be
 	done        chan struct{}
 }
+
+// place is where order is kept: one kind of event of one repository.
+type place struct{ kind, repo string }
 
 // entry is the account of one kind of event.
 type entry struct {
@@ -35,9 +43,17 @@ type entry struct {
 	typed                        bool
 }
 
-// NewAccount returns an account of events that are going to be published.
-func NewAccount(events []event) *Account {
-	a := &Account{entries: make(map[string]*entry), reasons: make(map[string]int), done: make(chan struct{})}
+// NewAccount returns an account of events that are going to be published. Where
+// ordered, they must be handled in the order of their lines, for each kind and
+// repository.
+func NewAccount(events []event, ordered bool) *Account {
+	a := &Account{
+		ordered: ordered,
+		entries: make(map[string]*entry),
+		reasons: make(map[string]int),
+		last:    make(map[place]int),
+		done:    make(chan struct{}),
+	}
 	for _, e := range events {
 		entry := a.entry(e.kind)
 		entry.read++
@@ -58,13 +74,29 @@ func NewAccount(events []event) *Account {
 
 // Audit sees every event, whatever it holds.
 func (a *Account) Audit(_ context.Context, d *gostream.Delivery) error {
+	a.audit(d)
+	return nil
+}
+
+// AuditBatch is Audit for several events at once. Payloads that are raw bytes can
+// always be decoded: none is missing.
+func (a *Account) AuditBatch(_ context.Context, events []gostream.Message[[]byte]) error {
+	a.mu.Lock()
+	a.batches++
+	a.mu.Unlock()
+	for _, e := range events {
+		a.audit(e.Delivery())
+	}
+	return nil
+}
+
+func (a *Account) audit(d *gostream.Delivery) {
 	a.count(d.Name(), func(e *entry) {
 		e.audited++
 		if len(d.Key()) == 0 {
 			a.keylessSeen++
 		}
 	})
-	return nil
 }
 
 // Handled is middleware that counts what a handler has taken without an error.
@@ -74,10 +106,28 @@ func (a *Account) Handled(next gostream.Next) gostream.Next {
 			return err
 		}
 		for i := range b.Len() {
-			a.count(b.At(i).Name(), func(e *entry) { e.handled++ })
+			d := b.At(i)
+			a.count(d.Name(), func(e *entry) {
+				e.handled++
+				a.inOrder(d)
+			})
 		}
 		return nil
 	}
+}
+
+// inOrder compares a handled event with the one of its kind and repository that was
+// handled before; mu is held. An event without a repository has no order to keep.
+func (a *Account) inOrder(d *gostream.Delivery) {
+	line, err := strconv.Atoi(strings.TrimPrefix(d.Headers().MessageID(), linePrefix))
+	if !a.ordered || len(d.Key()) == 0 || err != nil {
+		return
+	}
+	p := place{strings.TrimPrefix(d.Name(), prefix), string(d.Key())}
+	if before := a.last[p]; before >= line {
+		a.overtaken = append(a.overtaken, fmt.Sprintf("%s of %s: line %d was handled after line %d", p.kind, p.repo, line, before))
+	}
+	a.last[p] = max(a.last[p], line)
 }
 
 // Dead sees the events that no handler could take. Where they came from, and why
@@ -159,6 +209,9 @@ func (a *Account) check() error {
 	if t := a.total(); t.dead != a.corrupted {
 		errs = append(errs, fmt.Errorf("%d corrupted, but %d dead-lettered", a.corrupted, t.dead))
 	}
+	if n := len(a.overtaken); n > 0 {
+		errs = append(errs, fmt.Errorf("%d events were handled out of order, the first: %s", n, a.overtaken[0]))
+	}
 	if a.keyless != a.keylessSeen {
 		errs = append(errs, fmt.Errorf("%d published without a key, but %d audited without one", a.keyless, a.keylessSeen))
 	}
@@ -195,6 +248,12 @@ func (a *Account) Print(out io.Writer) {
 	fmt.Fprintf(out, "corrupted: %d\n", a.corrupted)
 	for _, reason := range slices.Sorted(maps.Keys(a.reasons)) {
 		fmt.Fprintf(out, "dead-lettered as %s: %d\n", reason, a.reasons[reason])
+	}
+	if a.batches > 0 {
+		fmt.Fprintf(out, "audited in batches: %d\n", a.batches)
+	}
+	if a.ordered && len(a.overtaken) == 0 {
+		fmt.Fprintf(out, "order per repository: kept\n")
 	}
 	if a.check() == nil {
 		fmt.Fprintf(out, "\n%d read = %d audited; %d of them typed = %d handled + %d dead-lettered\n", t.read, t.audited, a.typed, t.handled, t.dead)

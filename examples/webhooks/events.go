@@ -21,6 +21,9 @@ const (
 	deadLetter = "dead.github"
 )
 
+// linePrefix stands before the number of the line in the message id.
+const linePrefix = "line-"
+
 // event is one line of the file.
 type event struct {
 	line      int
@@ -37,7 +40,7 @@ func (e event) message() broker.OutgoingMessage {
 		Payload: e.payload,
 		Headers: broker.Headers{}.
 			WithContentType(gostream.JSON.ContentType()).
-			WithMessageID(fmt.Sprintf("line-%d", e.line)),
+			WithMessageID(fmt.Sprint(linePrefix, e.line)),
 	}
 	if e.repo != "" {
 		m.Key = []byte(e.repo)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/gostream/gostream"
 	"github.com/gostream/gostream/broker"
@@ -16,22 +17,33 @@ import (
 )
 
 // App puts the handlers on a broker.
-func App(b broker.Broker, account *Account, activity *Activity, workers int, opts ...gostream.AppOption) *gostream.App {
-	events := gostream.NewRouter(gostream.Workers(workers), gostream.DeadLetterTo(deadLetter))
+func App(b broker.Broker, account *Account, activity *Activity, c config) *gostream.App {
+	var options []gostream.HandleOption
+	if c.byKey {
+		options = append(options, gostream.ByKey()) // one repository's events one after the other
+	}
+	events := gostream.NewRouter(gostream.Workers(c.workers), gostream.DeadLetterTo(deadLetter))
 	events.Use(account.Handled)
-	events.Handle(prefix+"push", gostream.Consume(activity.Push))
-	events.Handle(prefix+"issues", gostream.Consume(activity.Issues))
-	events.Handle(prefix+"pull_request", gostream.Consume(activity.PullRequest))
+	events.Handle(prefix+"push", gostream.Consume(activity.Push), options...)
+	events.Handle(prefix+"issues", gostream.Consume(activity.Issues), options...)
+	events.Handle(prefix+"pull_request", gostream.Consume(activity.PullRequest), options...)
 
+	audit := gostream.Raw(account.Audit)
+	if c.batch > 0 {
+		audit = gostream.ConsumeBatch(account.AuditBatch, c.batch, batchWait)
+	}
 	// Each subscription gets a copy of its own: the audit takes nothing away.
 	watch := gostream.NewRouter()
-	watch.HandleSource(memory.Pattern(prefix+">"), gostream.Raw(account.Audit), gostream.Named("audit"))
+	watch.HandleSource(memory.Pattern(prefix+">"), audit, gostream.Named("audit"))
 	watch.Handle(deadLetter, gostream.Raw(account.Dead))
 
-	app := gostream.New("webhooks", "1.0.0", opts...)
+	app := gostream.New("webhooks", "1.0.0", gostream.WithLogger(c.log))
 	app.Mount(b, events, watch)
 	return app
 }
+
+// batchWait is how long a batch of the audit waits to be full.
+const batchWait = 10 * time.Millisecond
 
 // typed says which events have a handler of their own in App.
 func typed(kind string) bool {

@@ -6,8 +6,10 @@
 //
 // Each line of the file is one event: {"event": "push", "payload": {…}}, with the
 // name from the X-GitHub-Event header and the body of the request. With -corrupt N
-// the payloads of N events are damaged before they are published. It needs no
-// server: the broker is in the process.
+// the payloads of N events are damaged before they are published. With -by-key the
+// events of one repository are handled one after the other, and the order in which
+// they were handled must be that of the file. With -batch N the audit takes up to N
+// events at once. It needs no server: the broker is in the process.
 //
 // The exit status is 0 if the numbers add up, 1 if they do not or something
 // failed, and 2 for wrong flags.
@@ -39,6 +41,8 @@ func main() {
 type config struct {
 	in      string
 	workers int
+	byKey   bool
+	batch   int // the most events that the audit takes at once; 0: one by one
 	corrupt int
 	log     *slog.Logger
 }
@@ -66,6 +70,8 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	flags.SetOutput(stderr)
 	flags.StringVar(&c.in, "in", "", "`file` of events, a line of JSON each (required)")
 	flags.IntVar(&c.workers, "workers", 4, "how many events of one kind are handled at once")
+	flags.BoolVar(&c.byKey, "by-key", false, "handle the events of one kind and repository in order, and verify that")
+	flags.IntVar(&c.batch, "batch", 0, "how many events the audit takes at once at most; 0: one by one")
 	flags.IntVar(&c.corrupt, "corrupt", 0, "how many payloads of typed events to damage")
 	verbose := flags.Bool("v", false, "show gostream's log on standard error")
 	if err := flags.Parse(args); err != nil {
@@ -84,6 +90,9 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	}
 	if c.workers < 1 {
 		errs = append(errs, fmt.Errorf("-workers %d: at least 1 is needed", c.workers))
+	}
+	if c.batch < 0 {
+		errs = append(errs, fmt.Errorf("-batch %d: it must not be negative", c.batch))
 	}
 	if c.corrupt < 0 {
 		errs = append(errs, fmt.Errorf("-corrupt %d: it must not be negative", c.corrupt))
@@ -114,8 +123,8 @@ func run(ctx context.Context, c config, out io.Writer) error {
 		}
 	}
 
-	account, activity := NewAccount(events), NewActivity()
-	app := App(b, account, activity, c.workers, gostream.WithLogger(c.log))
+	account, activity := NewAccount(events, c.byKey), NewActivity()
+	app := App(b, account, activity, c)
 	publisher := app.RawPublisher(b)
 	svc, err := app.Start(ctx)
 	if err != nil {

@@ -14,7 +14,6 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/gostream/gostream"
 	"github.com/gostream/gostream/memory"
 )
 
@@ -96,6 +95,21 @@ func TestEvents(t *testing.T) {
 			"total 9 9 0 5",
 			"dead-lettered as undecodable: 5",
 		}},
+		{"by key", []string{"-by-key", "-workers", "8", "-corrupt", "1"}, []string{
+			"total 9 9 4 1",
+			"order per repository: kept",
+			"9 read = 9 audited; 5 of them typed = 4 handled + 1 dead-lettered",
+		}},
+		{"audit in batches", []string{"-batch", "16"}, []string{
+			"total 9 9 5 0",
+			"keyless: 3 (events without a repository)",
+			"9 read = 9 audited; 5 of them typed = 5 handled + 0 dead-lettered",
+		}},
+		{"batches of one", []string{"-batch", "1", "-by-key"}, []string{
+			"audited in batches: 9",
+			"order per repository: kept",
+			"9 read = 9 audited; 5 of them typed = 5 handled + 0 dead-lettered",
+		}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -130,6 +144,9 @@ func TestBadInput(t *testing.T) {
 		{"no workers", good, []string{"-workers", "0"}, false, 2, "-workers 0: at least 1"},
 		{"negative workers", good, []string{"-workers", "-3"}, false, 2, "-workers -3: at least 1"},
 		{"negative corrupt", good, []string{"-corrupt", "-1"}, false, 2, "-corrupt -1: it must not be negative"},
+		{"negative batch", good, []string{"-batch", "-1"}, false, 2, "-batch -1: it must not be negative"},
+		{"batch is no number", good, []string{"-batch", "many"}, false, 2, "invalid value"},
+		{"a batch that the broker cannot hold", good, []string{"-batch", "70000"}, false, 1, "a batch of 70000 is above the source's limit"},
 		{"workers is no number", good, []string{"-workers", "x"}, false, 2, "invalid value"},
 		{"unknown flag", good, []string{"-fast"}, false, 2, "not defined: -fast"},
 		{"an argument", good, []string{"more.ndjson"}, false, 2, `unexpected argument "more.ndjson"`},
@@ -170,8 +187,11 @@ func TestBadInput(t *testing.T) {
 func TestHelp(t *testing.T) {
 	t.Parallel()
 	var stderr bytes.Buffer
-	if status := command(t.Context(), []string{"-h"}, io.Discard, &stderr); status != 0 || !strings.Contains(stderr.String(), "-corrupt") {
-		t.Errorf("exit status %d:\n%s", status, &stderr)
+	status := command(t.Context(), []string{"-h"}, io.Discard, &stderr)
+	for _, name := range []string{"-in", "-workers", "-by-key", "-batch", "-corrupt", "-v"} {
+		if status != 0 || !strings.Contains(stderr.String(), "  "+name) {
+			t.Errorf("exit status %d, and no %s in:\n%s", status, name, &stderr)
+		}
 	}
 }
 
@@ -240,8 +260,8 @@ func TestWaitGivesUp(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		account := NewAccount(events)
-		svc, err := App(memory.New(), account, NewActivity(), 4, gostream.WithLogger(slog.New(slog.DiscardHandler))).Start(t.Context())
+		account := NewAccount(events, false)
+		svc, err := App(memory.New(), account, NewActivity(), config{workers: 4, log: slog.New(slog.DiscardHandler)}).Start(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -255,6 +275,53 @@ func TestWaitGivesUp(t *testing.T) {
 			t.Errorf("the account: %v", err)
 		}
 	})
+}
+
+// What is handled out of order is found, and named.
+func TestOrder(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		handled []int // lines, in the order in which they are handled
+		want    string
+	}{
+		{[]int{1, 2, 4}, ""},
+		{[]int{1, 4, 2}, "1 events were handled out of order, the first: issues of octo/pond: line 2 was handled after line 4"},
+		{[]int{4, 2, 1}, "2 events were handled out of order, the first: issues of octo/pond: line 2 was handled after line 4"},
+		{[]int{1, 3, 2, 4}, ""}, // line 3 is of another kind
+		{[]int{1, 5, 2, 4}, ""}, // line 5 is of another repository
+	} {
+		issue := func(repo string) string {
+			return fmt.Sprintf(`{"event":"issues","payload":{"action":"opened","repository":{"full_name":%q}}}`, repo)
+		}
+		in := []string{issue("octo/pond"), issue("octo/pond"), lines()[0], issue("octo/pond"), issue("octo/lake")}
+		events, err := readEvents(strings.NewReader(strings.Join(in, "\n")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var chosen []event
+		for _, line := range test.handled {
+			chosen = append(chosen, events[line-1])
+		}
+		account, b := NewAccount(chosen, true), memory.New()
+		app := App(b, account, NewActivity(), config{workers: 1, log: slog.New(slog.DiscardHandler)})
+		publisher := app.RawPublisher(b)
+		svc, err := app.Start(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = errors.Join(publish(t.Context(), publisher, chosen), wait(t.Context(), svc, account), svc.Shutdown(t.Context()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := account.Check(); (err == nil) != (test.want == "") || err != nil && err.Error() != test.want {
+			t.Errorf("lines %v: %v, want %q", test.handled, err, test.want)
+		}
+		var out strings.Builder
+		account.Print(&out)
+		if got := strings.Contains(out.String(), "kept"); got != (test.want == "") {
+			t.Errorf("lines %v: the account says:\n%s", test.handled, &out)
+		}
+	}
 }
 
 // A handler is a plain function: its test needs no broker.
