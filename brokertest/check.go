@@ -45,6 +45,7 @@ func groups() []group {
 		{"describe", describeChecks},
 		{"health", healthChecks},
 		{"lag", lagChecks},
+		{"resilience", resilienceChecks},
 		{"leaks", leakChecks},
 	}
 }

@@ -212,7 +212,12 @@ func unescape(s string) string {
 // value looks for secrets in a value that no other goroutine uses, in every way of
 // printing it.
 func (s *scanner) value(where string, v any) {
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
+	verbs := []string{"%v", "%+v", "%#v"}
+	switch v.(type) {
+	case fmt.Stringer, fmt.Formatter, error:
+		verbs = append(verbs, "%s", "%q")
+	}
+	for _, verb := range verbs {
 		s.text(where+" printed with "+verb, fmt.Sprintf(verb, v))
 	}
 }

@@ -138,9 +138,11 @@ func mustNotBe(what string, err, target error) error {
 // heals publishes on l, whose connection has come back, until a message comes on s.
 // What came on s before that is acknowledged.
 func (s *stream) heals(l *link, when string) error {
-	payload := "healed " + newID()
-	// The publisher may need longer than the rest to find out.
+	// The publisher may need longer than the rest to find out, and what it could not
+	// publish may come nevertheless.
+	var payload string
 	if err := s.e.eventually(func() string {
+		payload = "healed " + newID()
 		if err := l.publish(payload); err != nil {
 			return fmt.Sprintf("%s: %v", when, err)
 		}
