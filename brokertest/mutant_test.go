@@ -31,8 +31,10 @@ type family struct {
 // families are all mutants.
 func families() []family {
 	return []family{
-		{"memory", func(*rig) {}, slices.Concat(settlementMutants, publishMutants, orderMutants, lifecycleMutants, transactionMutants, requestMutants)},
+		{"memory", func(*rig) {}, slices.Concat(settlementMutants, publishMutants, orderMutants, lifecycleMutants, transactionMutants, requestMutants, describeMutants)},
 		{"a transport without acknowledgements", unacknowledged, unacknowledgedMutants},
+		{"a broker with keys in a header", keysInHeader, keyMutants},
+		{"a broker whose connection can be cut", remotely(func(*remoteRig) {}), remoteMutants},
 	}
 }
 
