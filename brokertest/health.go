@@ -346,7 +346,7 @@ func (s *stream) lags(n int64, when string) error {
 		return fmt.Sprintf("%s the lag is %d, want %d", when, got, n)
 	})
 	if failed != nil {
-		return fmt.Errorf("Lag %s: %w", when, failed)
+		return fmt.Errorf("lag %s: %w", when, failed)
 	}
 	return err
 }

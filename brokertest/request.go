@@ -126,10 +126,10 @@ func (a asker) asking(payload, reply string) error {
 	defer cancel()
 	m, err := a.ask(ctx, payload)
 	if err != nil {
-		return fmt.Errorf("Request %q: %w", payload, err)
+		return fmt.Errorf("request %q: %w", payload, err)
 	}
 	if got := string(m.Payload()); got != reply {
-		return fmt.Errorf("Request %q was resolved by the reply %q, its own is %q", payload, got, reply)
+		return fmt.Errorf("request %q was resolved by the reply %q, its own is %q", payload, got, reply)
 	}
 	return nil
 }
@@ -195,7 +195,7 @@ func checkReply(e *env, a asker, l *link, s *stream) error {
 		}
 		seen[h.ReplyTo()] = true
 		if err := e.call("Ack", m.Ack); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-			return fmt.Errorf("Ack of a reply: %w", err)
+			return fmt.Errorf("ack of a reply: %w", err)
 		}
 	}
 	return nil
@@ -288,11 +288,11 @@ func checkNoResponder(e *env, _ asker, _ *link, _ *stream) error {
 	m, err := (asker{lonely}).ask(ctx, "anybody?")
 	switch {
 	case err == nil:
-		return fmt.Errorf("Request at a name where nobody listens returned the reply %s", quote(m.Payload()))
+		return fmt.Errorf("request at a name where nobody listens returned the reply %s", quote(m.Payload()))
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
-		return fmt.Errorf("Request at a name where nobody listens answered %q before its context ended", err)
+		return fmt.Errorf("request at a name where nobody listens answered %q before its context ended", err)
 	case errors.Is(err, broker.ErrNotConnected), errors.Is(err, broker.ErrClosed):
-		return fmt.Errorf("Request at a name where nobody listens answered %q", err)
+		return fmt.Errorf("request at a name where nobody listens answered %q", err)
 	}
 	return nil
 }
@@ -307,7 +307,7 @@ func checkRequestTimeLimit(e *env, a asker, _ *link, s *stream) error {
 		return err
 	}
 	if took := time.Since(begin); took < limit*e.h.Quiet {
-		return fmt.Errorf("Request returned %q after %v, and its context ends after %v", err, took, limit*e.h.Quiet)
+		return fmt.Errorf("request returned %q after %v, and its context ends after %v", err, took, limit*e.h.Quiet)
 	}
 	ctx, cancel = context.WithCancel(e.ctx)
 	defer cancel()

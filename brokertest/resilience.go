@@ -117,10 +117,10 @@ func checkLongCut(e *env) error {
 			case err != nil && ctx.Err() != nil:
 				return errors.New("nothing of what was published after a long cut came, without a new Subscribe")
 			case err != nil:
-				return fmt.Errorf("Receive must block while the connection is lost, and it answers %w", err)
+				return fmt.Errorf("receive must block while the connection is lost, and it answers %w", err)
 			}
 			if err := e.call("Ack", d.Ack); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-				return fmt.Errorf("Ack after a long cut: %w", err)
+				return fmt.Errorf("ack after a long cut: %w", err)
 			}
 			if d.text == "healed" {
 				return nil
@@ -223,8 +223,7 @@ func checkShutdownCut(e *env) error {
 	if err := l.publish("unsettled"); err != nil {
 		return err
 	}
-	d, err := s.one("unsettled")
-	if err != nil {
+	if _, err := s.one("unsettled"); err != nil {
 		return err
 	}
 	restore, err := e.interrupt()
@@ -270,7 +269,8 @@ func checkShutdownCut(e *env) error {
 	if err != nil {
 		return err
 	}
-	if d, err = again.one("unsettled"); err != nil {
+	d, err := again.one("unsettled")
+	if err != nil {
 		return fmt.Errorf("a delivery that was unsettled at a Shutdown with the server gone must come back: %w", err)
 	}
 	return d.ack()

@@ -117,7 +117,7 @@ func (f *flow) publish(ctx context.Context, c *cutter) error {
 		// An error while the connection is lost means that the outcome is unknown.
 		err := f.pub.try(msg)
 		if errors.Is(err, broker.ErrClosed) || errors.Is(err, broker.ErrNotConnected) {
-			return fmt.Errorf("Publish while the connection was lost: %w", err)
+			return fmt.Errorf("publish while the connection was lost: %w", err)
 		}
 		f.mu.Lock()
 		f.accepted[i] = err == nil
@@ -139,7 +139,7 @@ func (f *flow) receive(ctx context.Context) error {
 	for ctx.Err() == nil {
 		d, err := f.poll(ctx)
 		if err != nil {
-			return fmt.Errorf("Receive while the connection was cut and came back: %w", err)
+			return fmt.Errorf("receive while the connection was cut and came back: %w", err)
 		}
 		keep := 0
 		if d != nil {
@@ -222,7 +222,7 @@ func (f *flow) settle(d *delivery) error {
 			}
 		case errors.Is(err, broker.ErrSettled): // an earlier try did it
 		case errors.Is(err, broker.ErrClosed), errors.Is(err, broker.ErrNotConnected), errors.Is(err, errors.ErrUnsupported):
-			failed = fmt.Errorf("Ack of %v while the connection was lost: %w", d, err)
+			failed = fmt.Errorf("ack of %v while the connection was lost: %w", d, err)
 		default:
 			return fmt.Sprintf("Ack of %v: %v", d, err)
 		}

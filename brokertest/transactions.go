@@ -195,7 +195,7 @@ func (x *txCase) begin() (*tx, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("Begin: %w", err)
+		return nil, fmt.Errorf("begin: %w", err)
 	}
 	return t, nil
 }
@@ -234,7 +234,7 @@ func (t *tx) try(msg broker.OutgoingMessage) error {
 func (t *tx) publish(payloads ...string) error {
 	for _, p := range payloads {
 		if err := t.try(t.x.message(p)); err != nil {
-			return fmt.Errorf("Publish of %q in a transaction: %w", p, err)
+			return fmt.Errorf("publish of %q in a transaction: %w", p, err)
 		}
 	}
 	return nil
@@ -251,7 +251,7 @@ func (t *tx) ack(m broker.IncomingMessage) error {
 		return t.x.e.notApplicable("the transactions of the %s have no acknowledgements", t.x.transactions)
 	}
 	if err != nil {
-		return fmt.Errorf("Ack in a transaction: %w", err)
+		return fmt.Errorf("ack in a transaction: %w", err)
 	}
 	return nil
 }
@@ -262,14 +262,14 @@ func (t *tx) tryAck(m broker.IncomingMessage) error {
 
 func (t *tx) commit() error {
 	if err := t.x.e.call("Commit", t.Commit); err != nil {
-		return fmt.Errorf("Commit: %w", err)
+		return fmt.Errorf("commit: %w", err)
 	}
 	return nil
 }
 
 func (t *tx) abort() error {
 	if err := t.x.e.call("Abort", t.Abort); err != nil {
-		return fmt.Errorf("Abort: %w", err)
+		return fmt.Errorf("abort: %w", err)
 	}
 	return nil
 }

@@ -138,7 +138,7 @@ func checkTransactionAckMisuse(x *txCase) error {
 		return err
 	}
 	if err := t.tryAck(filler{}); err == nil {
-		return errors.New("Ack in a transaction of a message that is not the broker's answers nil")
+		return errors.New("ack in a transaction of a message that is not the broker's answers nil")
 	}
 	if err := t.commitAck(added); err != nil {
 		return fmt.Errorf("after three acknowledgements that were refused: %w", err)
@@ -167,7 +167,7 @@ func checkTransactionShutdown(x *txCase) error {
 	}
 	err = open.tryAck(d.IncomingMessage)
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		return fmt.Errorf("Ack in a transaction: %w", err)
+		return fmt.Errorf("ack in a transaction: %w", err)
 	}
 	if err := x.e.shutdown(x.in.b); err != nil {
 		return err

@@ -49,11 +49,11 @@ func outcome(err error, came, all int) error {
 	ofContext := errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 	switch {
 	case came != 0 && came != all:
-		return fmt.Errorf("Commit answered %v, and %d of the %d messages became visible", err, came, all)
+		return fmt.Errorf("commit answered %v, and %d of the %d messages became visible", err, came, all)
 	case err == nil && came == 0:
-		return errors.New("Commit answered nil, and none of the messages became visible")
+		return errors.New("commit answered nil, and none of the messages became visible")
 	case err != nil && !ofContext && came != 0:
-		return fmt.Errorf("Commit answered %q, and the messages became visible", err)
+		return fmt.Errorf("commit answered %q, and the messages became visible", err)
 	}
 	return nil
 }
@@ -74,7 +74,7 @@ func checkCommitCancelled(x *txCase) error {
 		cancel()
 		// Where the transaction is still open it must not stay so.
 		if err := x.e.call("Abort", t.Abort); err != nil && !errors.Is(err, broker.ErrSettled) {
-			return fmt.Errorf("Abort after a Commit that answered %v: %w", errs[i], err)
+			return fmt.Errorf("abort after a Commit that answered %v: %w", errs[i], err)
 		}
 	}
 	got, err := x.seen.drain()
@@ -134,7 +134,7 @@ func checkCommitMeetsShutdown(x *txCase) error {
 		case err == nil:
 			r.acked = true
 		case !errors.Is(err, errors.ErrUnsupported):
-			return fmt.Errorf("Ack in a transaction: %w", err)
+			return fmt.Errorf("ack in a transaction: %w", err)
 		}
 		if err := t.publish(numbered(fmt.Sprintf("round%d-", i), n)...); err != nil {
 			return err
