@@ -180,9 +180,10 @@ func quoteJSON(s string) string {
 // text looks for secrets in a text, and in what is left when its URL escapes are
 // undone.
 func (s *scanner) text(where, text string) {
-	plain := unescape(text)
+	path := unescape(text)
+	query := unescape(strings.ReplaceAll(text, "+", " "))
 	for _, f := range s.forms {
-		if strings.Contains(text, f.text) || strings.Contains(plain, f.text) {
+		if strings.Contains(text, f.text) || strings.Contains(path, f.text) || strings.Contains(query, f.text) {
 			// The secret itself must not be in the error.
 			s.found = append(s.found, fmt.Errorf("%s has a secret of the harness in it, %s", where, f.what))
 			return

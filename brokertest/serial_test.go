@@ -20,7 +20,7 @@ func TestSerial(t *testing.T) {
 	t.Parallel()
 	store := memory.NewStore(memory.MaxPayload(1 << 20))
 	h := memoryHarness()
-	h.Timeout, h.Quiet, h.Load, h.Bulk = time.Second, 30*time.Millisecond, 400, 10_000
+	h.Timeout, h.Quiet, h.Load, h.Bulk = 3*time.Second, 30*time.Millisecond, 400, 10_000
 	h.New = func() broker.Broker {
 		return &serial{Broker: memory.New(memory.On(store)), open: make(chan struct{}, 1), done: make(chan struct{})}
 	}

@@ -6,41 +6,38 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/gostream/gostream/broker"
 )
 
-// fuse is a context that ends when it has been asked a number of times whether it
-// has ended: at a moment that differs for each number.
-type fuse struct {
+// trigger is a context that does something when it has been asked a number of times
+// whether it has ended: at a moment that differs for each number.
+type trigger struct {
 	context.Context
-	left  atomic.Int64
-	done  chan struct{}
-	burnt sync.Once
+	left atomic.Int64
+	pull func()
 }
 
-// newFuse returns a fuse that also ends with ctx.
-func newFuse(ctx context.Context, asked int) *fuse {
-	f := &fuse{Context: ctx, done: make(chan struct{})}
-	f.left.Store(int64(asked))
-	context.AfterFunc(ctx, f.burn)
-	return f
+// newTrigger returns ctx with a trigger that is pulled once, when it is asked after it
+// was asked that often.
+func newTrigger(ctx context.Context, asked int, pull func()) *trigger {
+	t := &trigger{Context: ctx, pull: sync.OnceFunc(pull)}
+	t.left.Store(int64(asked))
+	return t
 }
 
-func (f *fuse) burn() {
-	f.left.Store(-1)
-	f.burnt.Do(func() { close(f.done) })
-}
-
-func (f *fuse) Done() <-chan struct{} { return f.done }
-
-func (f *fuse) Err() error {
-	if f.left.Add(-1) >= 0 {
-		return nil
+func (t *trigger) Err() error {
+	if t.left.Add(-1) < 0 {
+		t.pull()
 	}
-	f.burn()
-	return context.Canceled
+	return t.Context.Err()
+}
+
+// newFuse returns a context that ends when it has been asked that often whether it has
+// ended, or with ctx.
+func newFuse(ctx context.Context, asked int) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	return newTrigger(ctx, asked, cancel), cancel
 }
 
 // outcome fails unless of all messages, as many as came are what a Commit that
@@ -69,9 +66,11 @@ func checkCommitCancelled(x *txCase) error {
 		if err := t.publish(numbered(fmt.Sprintf("attempt%d-", i), n)...); err != nil {
 			return err
 		}
-		base, cancel := context.WithTimeout(x.e.ctx, x.e.h.Timeout)
-		errs[i] = x.e.bounded(newFuse(base, i), "Commit", t.Commit)
-		cancel()
+		errs[i] = x.e.call("Commit", func(ctx context.Context) error {
+			ctx, cancel := newFuse(ctx, i)
+			defer cancel()
+			return t.Commit(ctx)
+		})
 		// Where the transaction is still open it must not stay so.
 		if err := x.e.call("Abort", t.Abort); err != nil && !errors.Is(err, broker.ErrSettled) {
 			return fmt.Errorf("abort after a Commit that answered %v: %w", errs[i], err)
@@ -105,7 +104,7 @@ func count(got []string, prefix string, n int) int {
 }
 
 func checkCommitMeetsShutdown(x *txCase) error {
-	const rounds, n = 6, 12
+	const rounds, n = 8, 12
 	type round struct {
 		in    Target
 		book  *ledger
@@ -139,19 +138,21 @@ func checkCommitMeetsShutdown(x *txCase) error {
 		if err := t.publish(numbered(fmt.Sprintf("round%d-", i), n)...); err != nil {
 			return err
 		}
-		err = x.e.together(
-			func() error {
-				r.err = x.e.call("Commit", t.Commit)
-				return nil
-			},
-			func() error {
-				if i > 0 { // the first time at once
-					x.e.wait(time.Duration(i) * 20 * time.Microsecond)
-				}
-				return x.e.shutdown(x.in.b)
-			},
-		)
-		if err != nil {
+		// The last round leaves it to chance, the others shut down in the middle of Commit,
+		// where the context is asked.
+		ending := make(chan error, 1)
+		shutdown := sync.OnceFunc(func() { go func() { ending <- x.e.shutdown(x.in.b) }() })
+		if i == rounds-1 {
+			shutdown()
+		}
+		r.err = x.e.call("Commit", func(ctx context.Context) error {
+			return t.Commit(newTrigger(ctx, i, func() {
+				shutdown()
+				x.e.wait(x.e.h.Quiet / 20) // Shutdown may wait for Commit
+			}))
+		})
+		shutdown()
+		if err := <-ending; err != nil {
 			return err
 		}
 	}
