@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/gostream/gostream/broker"
@@ -46,55 +45,91 @@ func checkReceiveCancelled(e *env) error {
 	if err != nil {
 		return err
 	}
-	// As many receives as messages, each cancelled about when its message arrives.
-	all := numbered("m", cancellations)
-	left := newTally(all)
+	// Every other message is there before Receive is called, the others arrive while it
+	// waits. For both the moment of the cancellation is moved to where half of the
+	// receives win.
+	var moments [2]moment
 	cancelled := 0
-	for i, payload := range all {
+	for i, payload := range numbered("m", cancellations) {
+		there, at := i%2 == 0, &moments[i%2]
+		if there {
+			if err := l.publish(payload); err != nil {
+				return err
+			}
+		}
 		ctx, cancel := context.WithCancel(e.ctx)
+		if i%10 == 0 {
+			cancel() // before anything
+		}
+		began := make(chan struct{})
 		published := make(chan error, 1)
 		go func() {
-			published <- l.publish(payload)
-			if i%4 == 0 {
-				cancel()
+			<-began
+			var err error
+			if !there {
+				err = l.publish(payload)
 			}
-		}()
-		switch i % 4 {
-		case 1:
+			pause(at.delay)
 			cancel()
-		case 2:
-			go cancel()
-		case 3:
-			timer := time.AfterFunc(time.Duration(rand.Int64N(int64(e.h.Quiet)/100+1)), cancel)
-			defer timer.Stop()
-		}
+			published <- err
+		}()
 		var d *delivery
 		err := e.bounded(ctx, "Receive", func(ctx context.Context) (err error) {
+			close(began)
 			d, err = s.next(ctx)
 			return err
 		})
-		cancel()
+		if failed := <-published; failed != nil {
+			return failed
+		}
 		switch {
 		case err == nil:
-			left.settled(d.text)
-			err = d.ack()
+			at.earlier()
 		case errors.Is(err, context.Canceled):
 			cancelled++
-			err = nil
+			if i%10 != 0 {
+				at.later(e.h.Quiet)
+			}
+			// It must be there for the next Receive.
+			if d, err = s.receive(); err != nil {
+				return fmt.Errorf("receive number %d was cancelled while %q arrived, and then: %w", i+1, payload, err)
+			}
 		default:
-			err = fmt.Errorf("receive with a context that ends: %w", err)
+			return fmt.Errorf("receive with a context that ends: %w", err)
 		}
-		if failed := <-published; err == nil {
-			err = failed
+		if d.text != payload {
+			return fmt.Errorf("%v came, expected %q", d, payload)
 		}
-		if err != nil {
+		if err := d.ack(); err != nil {
 			return err
 		}
 	}
-	if err := s.consume(left); err != nil {
+	if err := s.quiet(); err != nil {
 		return fmt.Errorf("after %d of %d receives were cancelled: %w", cancelled, cancellations, err)
 	}
-	return s.quiet()
+	return nil
+}
+
+// moment is how long to wait before something, in small steps near zero and in larger
+// ones far from it.
+type moment struct{ delay time.Duration }
+
+func (m *moment) step() time.Duration { return m.delay/64 + 20*time.Nanosecond }
+
+func (m *moment) earlier()                 { m.delay = max(m.delay-m.step(), 0) }
+func (m *moment) later(most time.Duration) { m.delay = min(m.delay+m.step(), most) }
+
+// pause waits for d, more exactly than a timer does where d is short. It does not
+// give way then: the receiver shall run beside it.
+func pause(d time.Duration) {
+	if d > 100*time.Microsecond {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		<-timer.C
+		return
+	}
+	for begin := time.Now(); time.Since(begin) < d; {
+	}
 }
 
 func checkReceiveReturns(e *env) error {
@@ -173,12 +208,30 @@ func checkSubscribeDeadContext(e *env) error {
 	if err != nil {
 		return err
 	}
+	if err := subscribeDead(e, t); err != nil || e.h.Group == nil {
+		return err
+	}
+	// A member that was left behind would take its share.
+	g, err := e.newGroup()
+	if err != nil {
+		return err
+	}
+	if err := subscribeDead(e, g.member("a")); err != nil {
+		return fmt.Errorf("as a member of a group: %w", err)
+	}
+	return nil
+}
+
+// subscribeDead subscribes with a context that has ended, and then properly.
+func subscribeDead(e *env, t Target) error {
 	l, err := e.dial(t)
 	if err != nil {
 		return err
 	}
+	before, _ := e.goroutines()
 	dead, cancel := context.WithCancel(e.ctx)
 	cancel()
+	failed := false
 	for range 3 {
 		var sub broker.Subscription
 		const what = "Subscribe with a context that has ended"
@@ -195,11 +248,16 @@ func checkSubscribeDeadContext(e *env) error {
 			}
 			continue
 		}
+		failed = true
 		if err := mustBe(what, err, context.Canceled); err != nil {
 			return err
 		}
 	}
-	// A subscription that was left behind would take its share.
+	if failed {
+		if err := e.settleDown(before, "after a cancelled Subscribe"); err != nil {
+			return err
+		}
+	}
 	s, err := l.subscribe()
 	if err != nil {
 		return err

@@ -79,8 +79,19 @@ func (e *env) bounded(ctx context.Context, what string, f func(ctx context.Conte
 	case err := <-done:
 		return err
 	case <-grace.C:
-		return fmt.Errorf("%s did not return: %v after its context ended it still waits", what, e.h.Timeout/2)
+		return &stuck{fmt.Sprintf("%s did not return: %v after its context ended it still waits", what, e.h.Timeout/2)}
 	}
+}
+
+// stuck is the error of a call that did not return.
+type stuck struct{ text string }
+
+func (s *stuck) Error() string { return s.text }
+
+// isStuck reports whether err says that a call did not return.
+func isStuck(err error) bool {
+	var s *stuck
+	return errors.As(err, &s)
 }
 
 // wait waits for d, less where the check ends before.

@@ -405,8 +405,11 @@ func checkConnectUnreachable(e *env) error {
 	b := e.h.Unreachable()
 	ctx, cancel := context.WithTimeout(e.ctx, e.h.Quiet)
 	defer cancel()
-	if err := e.bounded(ctx, "Connect to a server that does not answer", b.Connect); err == nil {
+	switch err := e.bounded(ctx, "Connect to a server that does not answer", b.Connect); {
+	case err == nil:
 		return errors.New("connect to the broker of Harness.Unreachable returned nil")
+	case isStuck(err):
+		return err
 	}
 	if p, ok := broker.DefaultPublisher(b); ok {
 		err := e.call("Publish", func(ctx context.Context) error {

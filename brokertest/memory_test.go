@@ -14,6 +14,43 @@ func TestMemory(t *testing.T) {
 	brokertest.Run(t, memoryHarness())
 }
 
+// TestMemoryBounded: with small limits, and with a pattern source in place of the
+// source by name.
+func TestMemoryBounded(t *testing.T) {
+	t.Parallel()
+	const limit, capacity, maxPayload = 8, 2048, 64 << 10
+	h := memoryHarness()
+	store := memory.NewStore(memory.Capacity(capacity), memory.MaxPayload(maxPayload))
+	h.New = func() broker.Broker { return memory.New(memory.On(store)) }
+	h.Source = func(_ context.Context, id string) (brokertest.Target, error) {
+		return brokertest.Target{Source: memory.Pattern(id).Limit(limit), Name: id}, nil
+	}
+	h.Group = func(_ context.Context, id string) (brokertest.Group, error) {
+		return brokertest.Group{
+			Name:   id,
+			Member: func(group string) broker.Source { return memory.Queue(id, group).Limit(limit) },
+		}, nil
+	}
+	brokertest.Run(t, h)
+}
+
+// TestMemoryOneAtATime: with one delivery at a time the checks that need several are
+// not applicable, and nothing hangs.
+func TestMemoryOneAtATime(t *testing.T) {
+	t.Parallel()
+	h := memoryHarness()
+	h.Source = func(_ context.Context, id string) (brokertest.Target, error) {
+		return brokertest.Target{Source: memory.Queue(id, "one").Limit(1), Name: id}, nil
+	}
+	h.Group = func(_ context.Context, id string) (brokertest.Group, error) {
+		return brokertest.Group{
+			Name:   id,
+			Member: func(group string) broker.Source { return memory.Queue(id, group).Limit(1) },
+		}, nil
+	}
+	brokertest.Run(t, h)
+}
+
 // memoryHarness is the harness of the in-process broker.
 func memoryHarness() brokertest.Harness {
 	store := memory.NewStore()

@@ -239,6 +239,7 @@ func inGroup(name string, err error) error {
 // tally counts what of a known set of messages was settled.
 type tally struct {
 	done chan struct{} // closed when nothing is left
+	once sync.Once
 
 	mu   sync.Mutex
 	left map[string]bool
@@ -262,9 +263,18 @@ func (t *tally) settled(payload string) bool {
 	}
 	delete(t.left, payload)
 	if len(t.left) == 0 {
-		close(t.done)
+		t.end()
 	}
 	return true
+}
+
+// end ends the waiting, also where something is left.
+func (t *tally) end() { t.once.Do(func() { close(t.done) }) }
+
+func (t *tally) isLeft(payload string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.left[payload]
 }
 
 // missing describes what is left.
@@ -313,23 +323,47 @@ func checkJoinAndLeave(e *env) error {
 	if err != nil {
 		return err
 	}
-	all := numbered("m", max(e.h.Load, 100))
+	const visitors, rounds = 3, 3
+	chunk := max(e.h.Load/(visitors*rounds), 10)
+	all := numbered("m", visitors*rounds*chunk)
 	t := newTally(all)
-	visits := []func() error{
-		func() error { return publisher.publish(all...) },
+	joined := make(chan struct{}, visitors*rounds) // each joining brings more load
+	work := []func() error{
 		func() error { return stay(t, stayer) },
+		func() error {
+			for rest := all; len(rest) > 0; rest = rest[chunk:] {
+				select {
+				case <-joined:
+				case <-t.done:
+					return nil // somebody failed
+				}
+				if err := publisher.publish(rest[:chunk]...); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
 	}
-	for i := range 3 {
-		visits = append(visits, func() error {
-			for round := 0; round < 3 && !t.isDone(); round++ {
-				if err := visit(e, &g, t, (i+round)%2 == 0); err != nil {
+	for i := range visitors {
+		work = append(work, func() error {
+			for round := 0; round < rounds && !t.isDone(); round++ {
+				if err := visit(e, &g, t, joined, (i+round)%2 == 0); err != nil {
 					return err
 				}
 			}
 			return nil
 		})
 	}
-	return e.together(visits...)
+	for i, f := range work {
+		work[i] = func() error {
+			err := protect(f)
+			if err != nil {
+				t.end() // nobody waits for what will not come
+			}
+			return err
+		}
+	}
+	return e.together(work...)
 }
 
 // stay receives and acknowledges until nothing is left.
@@ -355,13 +389,14 @@ func stay(t *tally, s *stream) error {
 	return nil
 }
 
-// handle acknowledges a delivery. One that became stale comes again.
+// handle acknowledges a delivery. One that became stale comes again, and of several
+// deliveries of one message another may have settled it.
 func (t *tally) handle(d *delivery) error {
 	err := d.ack()
-	if errors.Is(err, broker.ErrStale) {
+	switch {
+	case errors.Is(err, broker.ErrStale), errors.Is(err, broker.ErrSettled) && !t.isLeft(d.text):
 		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return err
 	}
 	if !t.settled(d.text) && !d.s.book.redelivers {
@@ -370,20 +405,24 @@ func (t *tally) handle(d *delivery) error {
 	return nil
 }
 
-// visit joins the group, handles some messages and leaves, with some in hand: by
+// visit joins the group, handles some messages and leaves with some in hand: by
 // Close, after which they are settled, or by Shutdown, which gives them back.
-func visit(e *env, g *Group, t *tally, byShutdown bool) error {
+func visit(e *env, g *Group, t *tally, joined chan<- struct{}, byShutdown bool) error {
 	l, s, err := e.openOn(g.member("a"))
 	if err != nil {
 		return err
 	}
+	joined <- struct{}{}
 	const some = 5
-	hold := 2
-	if limit := l.limit(); limit > 0 {
+	hold, limit := 2, l.limit()
+	if limit > 0 {
 		hold = min(hold, limit)
 	}
 	var held []*delivery
-	for i := 0; i < some+hold && !t.isDone(); i++ {
+	for i := range hold + some {
+		if len(held) == limit && limit > 0 {
+			break
+		}
 		ctx, cancel := context.WithTimeout(e.ctx, e.h.Quiet)
 		d, err := s.raw(ctx)
 		cancel()
@@ -393,7 +432,7 @@ func visit(e *env, g *Group, t *tally, byShutdown bool) error {
 		if err != nil {
 			return fmt.Errorf("receive: %w", err)
 		}
-		if i >= some {
+		if i < hold {
 			held = append(held, d)
 		} else if err := t.handle(d); err != nil {
 			return err
