@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gostream/gostream/broker"
@@ -93,6 +94,35 @@ var describeMutants = []mutant{
 		"a source with a wildcard matches its own name alone", "matching/pattern", "is false, and that it receives it is true",
 		sources(func(s *faultySource) {
 			s.match = func(name string) bool { return name == s.Name() }
+		}),
+	},
+	{
+		"a member of a group does not match the name of its group", "matching/group", "is false, and that it receives it is true",
+		sources(func(s *faultySource) {
+			s.match = func(string) bool { return false }
+		}),
+	},
+	{
+		"a source describes itself in another way each time", "describe/source", "described itself as",
+		func(r *rig) {
+			var asked atomic.Int64
+			sources(func(s *faultySource) {
+				s.spec = func() broker.SourceSpec {
+					spec := s.source.Spec()
+					spec.Limit += int(asked.Add(1))
+					return spec
+				}
+			})(r)
+		},
+	},
+	{
+		"the bindings of a source do not encode as JSON", "describe/source", "unsupported type",
+		sources(func(s *faultySource) {
+			s.spec = func() broker.SourceSpec {
+				spec := s.source.Spec()
+				spec.Bindings = map[string]any{"memory": make(chan int)}
+				return spec
+			}
 		}),
 	},
 	{

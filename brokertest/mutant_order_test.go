@@ -66,18 +66,11 @@ var orderMutants = []mutant{
 	},
 	{
 		"Subscribe returns before the subscription is live: what is published at once is missed", "readiness/live", "nothing came",
-		subscriptions(func(s *faultySubscription) {
-			live := false
-			s.receive = func(ctx context.Context) (broker.IncomingMessage, error) {
-				m, err := s.subscription.Receive(ctx)
-				if err == nil && !live {
-					live = true
-					_ = m.Ack(ctx)
-					return s.subscription.Receive(ctx)
-				}
-				return m, err
-			}
-		}),
+		missFirst,
+	},
+	{
+		"what is published at once after a member has joined is missed", "readiness/live-members", "group a: ",
+		missFirst,
 	},
 	{
 		"a backlog is declared, and the first subscription begins at the end", "readiness/backlog", "did not arrive",
@@ -196,6 +189,22 @@ var orderMutants = []mutant{
 		"a batch receives after Close", "batch-receive/close", "after Close, with a backlog, returned",
 		receiveAfterClose,
 	},
+}
+
+// missFirst misses the first message.
+func missFirst(r *rig) {
+	subscriptions(func(s *faultySubscription) {
+		live := false
+		s.receive = func(ctx context.Context) (broker.IncomingMessage, error) {
+			m, err := s.subscription.Receive(ctx)
+			if err == nil && !live {
+				live = true
+				_ = m.Ack(ctx)
+				return s.subscription.Receive(ctx)
+			}
+			return m, err
+		}
+	})(r)
 }
 
 // ackAllOf acks what waits for sub.

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/gostream/gostream/broker"
 )
@@ -359,20 +358,15 @@ var publishMutants = []mutant{
 		}),
 	},
 	{
-		"of two messages that are published at once one is lost", "concurrency/publishers", "nothing came",
-		func(r *rig) {
-			var busy atomic.Int32
-			publishers(func(p *faultyPublisher) {
-				p.publish = func(ctx context.Context, msg broker.OutgoingMessage) error {
-					defer busy.Add(-1)
-					if busy.Add(1) > 1 {
-						return nil
-					}
-					time.Sleep(50 * time.Microsecond)
-					return p.publisher.Publish(ctx, msg)
+		"an option that is documented is refused", "shape/valid-options", "valid option 0",
+		publishers(func(p *faultyPublisher) {
+			p.publish = func(ctx context.Context, msg broker.OutgoingMessage) error {
+				if msg.Options != nil {
+					return &broker.Error{Op: "publish", Broker: "memory", Name: msg.Name, Kind: broker.ErrInvalid}
 				}
-			})(r)
-		},
+				return p.publisher.Publish(ctx, msg)
+			}
+		}),
 	},
 }
 

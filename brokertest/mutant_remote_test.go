@@ -1,6 +1,7 @@
 package brokertest_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,31 @@ var remoteMutants = []mutant{
 					return nil
 				}
 				return remotePublisher{b}.Publish(ctx, msg)
+			}
+		}),
+	},
+	{
+		"publishes are buffered and that is not declared: a cut loses them", "resilience/publishes", "are missing",
+		remotely(func(r *remoteRig) {
+			var mu sync.Mutex
+			var buffered []broker.OutgoingMessage
+			r.publish = func(ctx context.Context, b *remote, msg broker.OutgoingMessage) error {
+				mu.Lock()
+				defer mu.Unlock()
+				msg.Payload = bytes.Clone(msg.Payload)
+				buffered = append(buffered, msg)
+				for len(buffered) > 3 {
+					if err := (remotePublisher{b}).Publish(ctx, buffered[0]); err != nil {
+						return err
+					}
+					buffered = buffered[1:]
+				}
+				return nil
+			}
+			r.cut = func() {
+				mu.Lock()
+				defer mu.Unlock()
+				buffered = nil
 			}
 		}),
 	},

@@ -90,13 +90,7 @@ var settlementMutants = []mutant{
 	},
 	{
 		"more deliveries than the limit are unsettled at once", "settlement/limit", "which is the limit",
-		sources(func(s *faultySource) {
-			s.spec = func() broker.SourceSpec {
-				spec := s.source.Spec()
-				spec.Limit = limit / 2
-				return spec
-			}
-		}),
+		halfLimit,
 	},
 	{
 		"a second settlement answers nil", "settlement/twice", "answers nil",
@@ -292,6 +286,17 @@ func cumulativeAck(r *rig) {
 				_ = other.Ack(ctx)
 			}
 			return m.message.Ack(ctx)
+		}
+	})(r)
+}
+
+// halfLimit declares half of the limit.
+func halfLimit(r *rig) {
+	sources(func(s *faultySource) {
+		s.spec = func() broker.SourceSpec {
+			spec := s.source.Spec()
+			spec.Limit = limit / 2
+			return spec
 		}
 	})(r)
 }
