@@ -17,7 +17,7 @@ const oneGroup = "a queue is one group: all of its consumers compete"
 // TestConformance proves that the broker keeps the contract.
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	brokertest.Run(t, harness(t))
+	sameReport(t, "directory", brokertest.Run(t, harness(t)))
 }
 
 // harness tells the kit how to reach queues in a folder of the test.
