@@ -499,37 +499,41 @@ func TestBatchHooks(t *testing.T) {
 	})
 }
 
-// Batches with workers: each worker has one in hand, and MaxInFlight bounds them.
+// Batches with workers: each worker has one in hand, and MaxInFlight bounds them; a
+// worker that waits for room goes on when there is some.
 func TestBatchWorkers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store := memory.NewStore()
-		mem := memory.New(memory.On(store))
-		var now, most, done atomic.Int64
-		app := batchApp(mem, gostream.ConsumeBatch(func(_ context.Context, vs []int) error {
-			if n := now.Add(1); n > most.Load() {
-				most.Store(n)
-			}
-			time.Sleep(time.Second)
-			now.Add(-1)
-			done.Add(int64(len(vs)))
-			return nil
-		}, 10, time.Millisecond), gostream.Workers(4), gostream.MaxInFlight(35))
-		run(t, app, func(s *gostream.Service) {
-			for i := range 200 {
-				publish(t, mem, "in", strconv.Itoa(i))
-			}
-			time.Sleep(100 * time.Millisecond)
-			synctest.Wait()
-			if h := s.Health(t.Context()).Subscriptions[0]; h.InFlight != 35 {
-				t.Errorf("in flight %d, want 35", h.InFlight)
-			}
-			time.Sleep(time.Minute)
-			synctest.Wait()
+	for maxInFlight, wantMost := range map[int]int64{35: 4, 30: 3} {
+		t.Run(fmt.Sprintf("MaxInFlight(%d)", maxInFlight), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				mem := memory.New()
+				var now, most, done atomic.Int64
+				app := batchApp(mem, gostream.ConsumeBatch(func(_ context.Context, vs []int) error {
+					if n := now.Add(1); n > most.Load() {
+						most.Store(n)
+					}
+					time.Sleep(time.Second)
+					now.Add(-1)
+					done.Add(int64(len(vs)))
+					return nil
+				}, 10, time.Millisecond), gostream.Workers(4), gostream.MaxInFlight(maxInFlight))
+				run(t, app, func(s *gostream.Service) {
+					for i := range 200 {
+						publish(t, mem, "in", strconv.Itoa(i))
+					}
+					time.Sleep(100 * time.Millisecond)
+					synctest.Wait()
+					if h := s.Health(t.Context()).Subscriptions[0]; h.InFlight != maxInFlight {
+						t.Errorf("in flight %d, want %d", h.InFlight, maxInFlight)
+					}
+					time.Sleep(time.Minute)
+					synctest.Wait()
+				})
+				if done.Load() != 200 || most.Load() != wantMost {
+					t.Errorf("done %d, at most %d at once", done.Load(), most.Load())
+				}
+			})
 		})
-		if done.Load() != 200 || most.Load() != 4 {
-			t.Errorf("done %d, at most %d at once", done.Load(), most.Load())
-		}
-	})
+	}
 }
 
 // A drain gives a batch that fails back, and what is parked of one.
