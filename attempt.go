@@ -51,6 +51,11 @@ func attemptOf(m broker.IncomingMessage) int {
 // again goes on with a parked delivery: it repeats the publish that failed, or
 // calls the handler again.
 func (c *consumer) again(p *parked, s *slot) {
+	if c.svc.double != nil && !p.alone {
+		for _, f := range p.frames() {
+			c.svc.double.Unparked(f.delivery.msg)
+		}
+	}
 	if p.batch != nil {
 		c.batchAgain(p, s)
 		return

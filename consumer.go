@@ -126,7 +126,7 @@ func newConsumer(s *Service, p *subscriptionPlan) *consumer {
 
 // open subscribes. It is called once, before start.
 func (c *consumer) open(ctx context.Context) error {
-	sub, err := c.plan.source.Subscribe(ctx, c.plan.broker)
+	sub, err := c.subscribe(ctx)
 	if err != nil {
 		return err
 	}
@@ -135,6 +135,13 @@ func (c *consumer) open(ctx context.Context) error {
 	}
 	c.use(sub)
 	return nil
+}
+
+func (c *consumer) subscribe(ctx context.Context) (broker.Subscription, error) {
+	if d := c.svc.double; d != nil {
+		return d.Subscribe(c.plan.broker, c.plan.source, c.plan.info.name), nil
+	}
+	return c.plan.source.Subscribe(ctx, c.plan.broker)
 }
 
 // use has the consumer receive from sub.
@@ -450,7 +457,7 @@ func (c *consumer) reopen() whatNext {
 	if old != nil {
 		_ = old.Close(ctx) // what it still holds goes back; it has failed already
 	}
-	sub, err := c.plan.source.Subscribe(ctx, c.plan.broker)
+	sub, err := c.subscribe(ctx)
 	c.mu.Lock()
 	defer c.unlock()
 	if err != nil {

@@ -22,6 +22,8 @@ type Description struct {
 
 // BrokerDescription is one broker.
 type BrokerDescription struct {
+	// Broker is the broker itself, as it was mounted.
+	Broker broker.Broker
 	// Kind is the kind of broker, such as "memory".
 	Kind string
 	// Server describes the server; the zero value where the broker does not.
@@ -93,7 +95,7 @@ func (a *App) Describe() (Description, error) {
 	d := Description{Name: a.name, Version: a.version}
 	for _, m := range a.mounts {
 		server, _ := broker.DescribeServer(m.broker)
-		d.Brokers = append(d.Brokers, BrokerDescription{Kind: kindOf(m.broker), Server: server, Properties: broker.PropertiesOf(m.broker)})
+		d.Brokers = append(d.Brokers, BrokerDescription{Broker: m.broker, Kind: kindOf(m.broker), Server: server, Properties: broker.PropertiesOf(m.broker)})
 	}
 	for _, s := range p.subscriptions {
 		d.Subscriptions = append(d.Subscriptions, a.describe(s))

@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+
+	"github.com/gostream/gostream/internal/seam"
 )
 
 // AfterAck has f called after the message that ctx belongs to was acknowledged,
@@ -83,8 +85,9 @@ const maxHookWorkers = 16
 // order in which they were handed over, a few at a time. Its goroutines end when
 // there is nothing to do.
 type hookRunner struct {
-	ctx context.Context // live until the end of the drain's grace
-	log *slog.Logger
+	ctx    context.Context // live until the end of the drain's grace
+	log    *slog.Logger
+	double seam.Double // nil but in a test of an app
 
 	mu      sync.Mutex
 	queue   []settledHooks
@@ -103,6 +106,9 @@ func (r *hookRunner) settled(d *Delivery, o Outcome) {
 	hooks := d.takeHooks()
 	if len(hooks) == 0 {
 		return
+	}
+	if r.double != nil {
+		r.double.Hold(len(hooks))
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -143,14 +149,18 @@ func (r *hookRunner) work() {
 		for len(s.hooks) > 0 {
 			h := s.hooks[0]
 			s.hooks = s.hooks[1:]
-			if !h.onlyAcked || s.outcome == OutcomeAcked {
-				r.run(h, s)
-			}
+			r.run(h, s)
 		}
 	}
 }
 
 func (r *hookRunner) run(h hook, s settledHooks) {
+	if r.double != nil {
+		defer r.double.Release()
+	}
+	if h.onlyAcked && s.outcome != OutcomeAcked {
+		return
+	}
 	returned := false
 	defer func() {
 		if returned {

@@ -32,6 +32,13 @@ func (m Message[T]) Attempt() int { return m.delivery.Attempt() }
 // Delivery is the delivery itself.
 func (m Message[T]) Delivery() *Delivery { return m.delivery }
 
+// NewMessage makes a message of a body, as a handler gets it: for calling a handler
+// by itself. m is where its other values come from; attempt is the number of the
+// attempt, at least 1. In tests gostreamtest.NewMessage is shorter.
+func NewMessage[T any](body T, m broker.IncomingMessage, attempt int) Message[T] {
+	return Message[T]{body: body, delivery: &Delivery{msg: m, attempt: max(attempt, 1)}}
+}
+
 // bind makes the message that of d and returns where its body is decoded to.
 func (m *Message[T]) bind(d *Delivery) any {
 	m.delivery = d

@@ -32,6 +32,11 @@ func (c *consumer) park(p *parked, delay time.Duration) {
 	if p.frame != nil && p.frame.lane != nil {
 		p.frame.lane.block(p.frame, c.svc.since())
 	}
+	if c.svc.double != nil {
+		for _, f := range p.frames() {
+			c.svc.double.Parked(f.delivery.msg, p.due)
+		}
+	}
 	c.mu.Lock()
 	if c.stopping {
 		c.mu.Unlock()

@@ -20,6 +20,7 @@ type PublishMiddleware func(next PublishNext) PublishNext
 // outlet is the publish pipeline with one broker's publisher at its end. Replies,
 // typed and raw publishers, batches, requests and dead letters all go through one.
 type outlet struct {
+	broker    broker.Broker
 	publisher broker.Publisher
 	chain     PublishNext // nil where there is no middleware: then nothing is wrapped
 }

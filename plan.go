@@ -283,12 +283,12 @@ func (p *planner) matching(s *subscriptionPlan, what string, bad func(error)) *o
 		buffers = s.properties.BuffersPublishes
 	}
 	checkBuffering(s, what, buffers, bad)
-	return p.outlet(pub)
+	return p.outlet(s.broker, pub)
 }
 
 // outlet makes the pipeline's end; its middleware is added at start.
-func (p *planner) outlet(pub broker.Publisher) *outlet {
-	o := &outlet{publisher: pub}
+func (p *planner) outlet(b broker.Broker, pub broker.Publisher) *outlet {
+	o := &outlet{broker: b, publisher: pub}
 	p.plan.outlets = append(p.plan.outlets, o)
 	return o
 }
@@ -335,7 +335,7 @@ func (p *planner) port(port *port) {
 	if _, ok := pub.(broker.Requester); port.requests && !ok {
 		bad(fmt.Errorf("%T has no request-reply", port.broker))
 	}
-	p.plan.ports[port] = p.outlet(pub)
+	p.plan.ports[port] = p.outlet(port.broker, pub)
 }
 
 // replies finds where a reply handler publishes. It comes after the ports, which

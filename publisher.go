@@ -272,6 +272,14 @@ func (p *port) finish(ctx context.Context, payload []byte, out outbound, opts []
 	for k, v := range out.headers.All() {
 		msg.Headers = withHeader(msg.Headers, k, v)
 	}
+	msg = ApplyPublishOptions(msg, opts...)
+	msg.Headers = carryFrom(ctx, msg.Headers)
+	return msg
+}
+
+// ApplyPublishOptions returns msg with the options applied, as a [Publisher] applies
+// them: for code that publishes on a broker by itself, test kits for one.
+func ApplyPublishOptions(msg broker.OutgoingMessage, opts ...PublishOption) broker.OutgoingMessage {
 	for _, o := range opts {
 		switch o.kind {
 		case publishKey:
@@ -282,7 +290,6 @@ func (p *port) finish(ctx context.Context, payload []byte, out outbound, opts []
 			msg.Options = o.options
 		}
 	}
-	msg.Headers = carryFrom(ctx, msg.Headers)
 	return msg
 }
 

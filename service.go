@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gostream/gostream/broker"
+	"github.com/gostream/gostream/internal/seam"
 )
 
 // Service is an app that runs. Its methods are safe for concurrent use.
@@ -23,6 +24,8 @@ type Service struct {
 	log   *slog.Logger
 	obs   *observers
 	epoch time.Time
+	// double stands in for the brokers in a test of an app; nil otherwise.
+	double seam.Double
 
 	consumers []*consumer
 	byName    map[string]*consumer
@@ -66,7 +69,16 @@ func (s *Service) random() float64 { return rand.Float64() }
 // handlers. A start that fails undoes what it did, in reverse; its shutdown hooks
 // run where the OnStartup hooks had all succeeded. An app starts once: later calls
 // answer [ErrStarted].
-func (a *App) Start(ctx context.Context) (*Service, error) {
+func (a *App) Start(ctx context.Context) (*Service, error) { return a.start(ctx, nil) }
+
+func init() {
+	seam.Start = func(ctx context.Context, app any, d seam.Double) (any, error) {
+		return app.(*App).start(ctx, d)
+	}
+}
+
+// start is Start, on a double of the brokers where d is not nil.
+func (a *App) start(ctx context.Context, d seam.Double) (*Service, error) {
 	plan, err := a.plan()
 	if err != nil {
 		return nil, err
@@ -78,20 +90,23 @@ func (a *App) Start(ctx context.Context) (*Service, error) {
 	if started {
 		return nil, ErrStarted
 	}
-	s := newService(ctx, a, plan)
+	if d != nil {
+		plan.standIn(d)
+	}
+	s := newService(ctx, a, plan, d)
 	if err := s.start(ctx); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-func newService(ctx context.Context, a *App, p *plan) *Service {
+func newService(ctx context.Context, a *App, p *plan, d seam.Double) *Service {
 	log := a.settings.logger
 	if log == nil {
 		log = slog.Default()
 	}
 	s := &Service{
-		app: a, plan: p, log: log.With("app", a.name),
+		app: a, plan: p, double: d, log: log.With("app", a.name),
 		epoch:  time.Now(),
 		byName: make(map[string]*consumer, len(p.subscriptions)),
 		hurry:  make(chan struct{}),
@@ -101,7 +116,7 @@ func newService(ctx context.Context, a *App, p *plan) *Service {
 	base := context.WithoutCancel(ctx)
 	s.settleCtx, s.cancelSettle = context.WithCancel(base)
 	s.handlerCtx, s.cancelHandlers = context.WithCancelCause(s.settleCtx)
-	s.hooks = &hookRunner{ctx: s.settleCtx, log: s.log}
+	s.hooks = &hookRunner{ctx: s.settleCtx, log: s.log, double: d}
 	s.workers = new(group)
 	for _, o := range p.outlets {
 		o.wrap(a.publishMiddleware)
@@ -144,9 +159,25 @@ func (s *Service) start(ctx context.Context) error {
 	return nil
 }
 
+// standIn replaces the brokers by their double.
+func (p *plan) standIn(d seam.Double) {
+	for _, s := range p.subscriptions {
+		keys := s.properties.Keys
+		s.properties = d.Properties()
+		s.properties.Keys = keys
+		s.most = 0
+	}
+	for _, o := range p.outlets {
+		o.publisher = d.Publisher(o.broker, o.publisher)
+	}
+}
+
 // open connects the brokers and opens the subscriptions.
 func (s *Service) open(ctx context.Context) error {
 	for _, m := range s.app.mounts {
+		if s.double != nil {
+			break
+		}
 		s.listen(m.broker)
 		if err := m.broker.Connect(ctx); err != nil {
 			return errorf("connect %s: %w", kindOf(m.broker), err)

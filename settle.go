@@ -72,6 +72,9 @@ func (c *consumer) finish(f *frame, o Outcome, cause error) {
 	if f.lane != nil {
 		f.lane.unblock(f)
 	}
+	if c.svc.double != nil {
+		c.svc.double.Finished(f.delivery.msg)
+	}
 	c.release()
 }
 
