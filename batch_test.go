@@ -704,6 +704,38 @@ func TestTransactionalReplies(t *testing.T) {
 			})
 		})
 	})
+	t.Run("abort lets go", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			store := memory.NewStore()
+			mem := memory.New(memory.On(store))
+			var replies []string
+			app := batchApp(mem, gostream.ReplyBatch(func(ctx context.Context, ms []gostream.Message[int]) ([]string, error) {
+				out := make([]string, len(ms))
+				for i, m := range ms {
+					out[i] = strconv.Itoa(m.Body())
+					if m.Body() == 1 && m.Attempt() == 1 {
+						// What a handler must not do: the transaction cannot have it.
+						if err := m.Delivery().Message().Ack(ctx); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+				return out, nil
+			}, 2, 10*time.Millisecond).To("out").Transactional(), gostream.DeadLetterTo("dead"))
+			r := gostream.NewRouter()
+			r.Handle("out", gostream.Consume(func(_ context.Context, s string) error { replies = append(replies, s); return nil }))
+			app.Mount(mem, r)
+			run(t, app, func(*gostream.Service) {
+				publish(t, mem, "in", "0")
+				publish(t, mem, "in", "1")
+				time.Sleep(time.Hour)
+				synctest.Wait()
+			})
+			if !slices.Equal(replies, []string{"0"}) || store.Len("in") != 0 {
+				t.Errorf("replies %v, left %d: the message beside the faulty one must get through", replies, store.Len("in"))
+			}
+		})
+	})
 	t.Run("unsupported", func(t *testing.T) {
 		t.Parallel()
 		b := &stubBroker{

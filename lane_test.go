@@ -389,6 +389,7 @@ func TestParkedRetryIsOnTime(t *testing.T) {
 			{"three workers, all busy", 3, 3, false, 30 * time.Second},
 			{"paused over its time", 1, 0, true, 40 * time.Second},
 			{"paused over its time, three workers", 3, 0, true, 40 * time.Second},
+			{"one worker, busy, paused over its time", 1, 1, true, 40 * time.Second},
 		} {
 			if keys && tc.busy > 0 && tc.workers > 1 {
 				continue // which lane is busy depends on the hash
