@@ -600,6 +600,10 @@ func TestRawReplyHeaders(t *testing.T) {
 		s.start()
 		s.send("parcels", "x", field("message-id", "m1"), field("content-type", "text/plain"))
 		wantHeaders(t, "the reply", s.takeOne("receipts").Headers(), map[string]string{"correlation-id": "m1", "message-id": "m1/parcels"})
+		s.send("parcels", "x", field("correlation-id", "c1"))
+		wantHeaders(t, "the reply without a message id", s.takeOne("receipts").Headers(), map[string]string{"correlation-id": "c1"})
+		s.send("parcels", "x")
+		wantHeaders(t, "the reply to nothing", s.takeOne("receipts").Headers(), nil)
 	})
 }
 
