@@ -31,7 +31,10 @@ type family struct {
 // families are all mutants.
 func families() []family {
 	return []family{
-		{"memory", func(*rig) {}, slices.Concat(settlementMutants, publishMutants, orderMutants, lifecycleMutants, transactionMutants, requestMutants, describeMutants)},
+		{"memory", func(*rig) {}, slices.Concat(
+			publishMutants, settlementMutants, orderMutants, lifecycleMutants, concurrencyMutants, batchMutants,
+			transactionMutants, requestMutants, describeMutants,
+		)},
 		{"a transport without acknowledgements", unacknowledged, unacknowledgedMutants},
 		{"a broker with keys in a header", keysInHeader, keyMutants},
 		{"a broker whose connection can be cut", remotely(func(*remoteRig) {}), remoteMutants},
@@ -74,6 +77,22 @@ func TestMutants(t *testing.T) {
 				m.make(r)
 				m.mustDie(t, r.run(t, m.check))
 			})
+		}
+	}
+}
+
+// TestEveryCheckHasAMutant: no check is in the kit that was not seen to fail.
+func TestEveryCheckHasAMutant(t *testing.T) {
+	t.Parallel()
+	killers := make(map[string]bool)
+	for _, f := range families() {
+		for _, m := range f.mutants {
+			killers[m.check] = true
+		}
+	}
+	for _, c := range brokertest.Checks() {
+		if !killers[c.Name] {
+			t.Errorf("no mutant is killed by %s: %s", c.Name, c.Rule)
 		}
 	}
 }
