@@ -308,31 +308,6 @@ func (t *tx) allAnswer(when string, want error, m broker.IncomingMessage) error 
 	return nil
 }
 
-// drain receives and acknowledges until nothing comes for the harness's Quiet, and
-// returns the payloads.
-func (s *stream) drain() ([]string, error) {
-	var got []string
-	for {
-		ctx, cancel := context.WithTimeout(s.e.ctx, s.e.h.Quiet)
-		var d *delivery
-		err := s.e.bounded(ctx, "Receive", func(ctx context.Context) (err error) {
-			d, err = s.next(ctx)
-			return err
-		})
-		cancel()
-		switch {
-		case errors.Is(err, context.DeadlineExceeded):
-			return got, nil
-		case err != nil:
-			return got, err
-		}
-		got = append(got, d.text)
-		if err := d.ack(); err != nil {
-			return got, err
-		}
-	}
-}
-
 func checkCommit(x *txCase) error {
 	for _, prefix := range []string{"first", "second"} {
 		want := numbered(prefix, 10)

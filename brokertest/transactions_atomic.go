@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -46,7 +47,7 @@ func outcome(err error, came, all int) error {
 	ofContext := errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 	switch {
 	case came != 0 && came != all:
-		return fmt.Errorf("commit answered %v, and %d of the %d messages became visible", err, came, all)
+		return fmt.Errorf("commit answered %s, and %d of the %d messages became visible", answer(err), came, all)
 	case err == nil && came == 0:
 		return errors.New("commit answered nil, and none of the messages became visible")
 	case err != nil && !ofContext && came != 0:
@@ -73,34 +74,65 @@ func checkCommitCancelled(x *txCase) error {
 		})
 		// Where the transaction is still open it must not stay so.
 		if err := x.e.call("Abort", t.Abort); err != nil && !errors.Is(err, broker.ErrSettled) {
-			return fmt.Errorf("abort after a Commit that answered %v: %w", errs[i], err)
+			return fmt.Errorf("abort after a Commit that answered %s: %w", answer(errs[i]), err)
 		}
 	}
-	got, err := x.seen.drain()
+	came, err := x.seen.parts(errs, n, "attempt")
 	if err != nil {
 		return err
 	}
 	for i, err := range errs {
-		if err := outcome(err, count(got, fmt.Sprintf("attempt%d-", i), n), n); err != nil {
+		if err := outcome(err, came[i], n); err != nil {
 			return fmt.Errorf("a Commit whose context ended: %w", err)
 		}
 	}
 	return nil
 }
 
-// count returns how many of the n numbered payloads are in got.
-func count(got []string, prefix string, n int) int {
-	want := make(map[string]bool, n)
-	for _, p := range numbered(prefix, n) {
-		want[p] = true
-	}
-	came := 0
-	for _, p := range got {
-		if want[p] {
-			came++
+// parts receives what became visible of transactions whose Commit answered errs, each
+// with n messages prefix0-0, prefix0-1 … and returns how many came of each.
+func (s *stream) parts(errs []error, n int, prefix string) (came []int, err error) {
+	came = make([]int, len(errs))
+	index := make(map[string]int)
+	for i := range errs {
+		for _, p := range numbered(fmt.Sprintf("%s%d-", prefix, i), n) {
+			index[p] = i
 		}
 	}
-	return came
+	for {
+		// Silence is enough to see that nothing comes, but not that something is missing.
+		missing := false
+		for i, err := range errs {
+			missing = missing || came[i] < n && (err == nil || came[i] > 0)
+		}
+		var d *delivery
+		if missing {
+			if d, err = s.receive(); errors.Is(err, context.DeadlineExceeded) {
+				return came, nil
+			}
+		} else {
+			d, err = s.untilQuiet()
+		}
+		if err != nil || d == nil {
+			return came, err
+		}
+		i, ok := index[d.text]
+		if !ok {
+			return came, fmt.Errorf("%v came, which no transaction published", d)
+		}
+		came[i]++
+		if err := d.ack(); err != nil {
+			return came, err
+		}
+	}
+}
+
+// answer is err in an error text.
+func answer(err error) string {
+	if err == nil {
+		return "nil"
+	}
+	return strconv.Quote(err.Error())
 }
 
 func checkCommitMeetsShutdown(x *txCase) error {
@@ -156,47 +188,54 @@ func checkCommitMeetsShutdown(x *txCase) error {
 			return err
 		}
 	}
-	got, err := x.seen.drain()
+	errs := make([]error, rounds)
+	for i, r := range all {
+		errs[i] = r.err
+	}
+	came, err := x.seen.parts(errs, n, "round")
 	if err != nil {
 		return err
 	}
-	// What came back of the inputs is seen at once.
+	for i, r := range all {
+		if err := outcome(r.err, came[i], n); err != nil {
+			return fmt.Errorf("when Shutdown met a Commit: %w", err)
+		}
+	}
+	if !x.in.props.Redelivers {
+		return nil
+	}
+	// What must come back of the inputs, and what must not, is seen at once.
 	other, err := x.e.connect()
 	if err != nil {
 		return err
 	}
-	back := make([]bool, rounds)
 	var work []func() error
 	for i, r := range all {
-		if !r.acked || !x.in.props.Redelivers {
+		if !r.acked {
 			continue
 		}
-		r.book.released()
 		l, err := x.e.link(r.in, other)
 		if err != nil {
 			return err
 		}
+		r.book.released()
 		s, err := l.subscribeWith(r.book)
 		if err != nil {
 			return err
 		}
 		work = append(work, func() error {
-			again, err := s.drain()
-			back[i] = len(again) > 0
-			return err
+			if came[i] == n {
+				if err := s.quiet(); err != nil {
+					return fmt.Errorf("when Shutdown met a Commit, the messages became visible, and the acknowledgement did not: %w", err)
+				}
+				return nil
+			}
+			d, err := s.one("input")
+			if err != nil {
+				return fmt.Errorf("when Shutdown met a Commit, no message became visible, and the acknowledgement did: %w", err)
+			}
+			return d.ack()
 		})
 	}
-	if err := x.e.together(work...); err != nil {
-		return err
-	}
-	for i, r := range all {
-		came := count(got, fmt.Sprintf("round%d-", i), n)
-		if err := outcome(r.err, came, n); err != nil {
-			return fmt.Errorf("when Shutdown met a Commit: %w", err)
-		}
-		if r.acked && x.in.props.Redelivers && back[i] == (came == n) {
-			return fmt.Errorf("when Shutdown met a Commit, %d of %d messages became visible, and that the acknowledged delivery came back is %v", came, n, back[i])
-		}
-	}
-	return nil
+	return x.e.together(work...)
 }
