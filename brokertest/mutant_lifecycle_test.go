@@ -400,6 +400,23 @@ var lifecycleMutants = []mutant{
 		}),
 	},
 	{
+		"a Subscribe that was cancelled leaves a member of the group behind", "cancellation/subscribe-dead-context", "did not arrive",
+		sources(func(s *faultySource) {
+			s.subscribe = func(ctx context.Context, b broker.Broker) (broker.Subscription, error) {
+				if ctx.Err() == nil {
+					return s.source.Subscribe(ctx, b)
+				}
+				live := context.WithoutCancel(ctx)
+				sub, err := s.source.Subscribe(live, b)
+				if err != nil {
+					return nil, err
+				}
+				go func() { _, _ = sub.Receive(live) }()
+				return nil, ctx.Err()
+			}
+		}),
+	},
+	{
 		"a Subscribe that was cancelled answers nil with a subscription that is closed", "cancellation/subscribe-dead-context", "returned nil: ",
 		sources(func(s *faultySource) {
 			s.subscribe = func(ctx context.Context, b broker.Broker) (broker.Subscription, error) {

@@ -209,6 +209,20 @@ var remoteMutants = []mutant{
 		}),
 	},
 	{
+		"Connect waits for the server to come back, whatever its context", "resilience/connect", "did not return",
+		remotely(func(r *remoteRig) {
+			r.broker = func(f *faultyRemote) {
+				f.connect = func(ctx context.Context) error {
+					err := f.remote.Connect(ctx)
+					if errors.Is(err, errCut) {
+						<-r.ended
+					}
+					return err
+				}
+			}
+		}),
+	},
+	{
 		"Shutdown waits for the server to come back", "lifecycle/shutdown-server-gone", "did not return",
 		remotely(func(r *remoteRig) {
 			r.broker = func(f *faultyRemote) {

@@ -193,9 +193,15 @@ func checkConnectCut(e *env) error {
 	}
 	short, cancel := context.WithTimeout(e.ctx, 3*e.h.Quiet)
 	defer cancel()
-	if err := e.bounded(short, "Connect while the server cannot be reached", b.Connect); err == nil {
-		return errors.New("Connect while the server cannot be reached answers nil")
-	} else if err := mustNotBe("Connect while the server cannot be reached", err, broker.ErrClosed); err != nil {
+	const what = "Connect while the server cannot be reached"
+	err = e.bounded(short, what, b.Connect)
+	switch {
+	case err == nil:
+		return errors.New(what + " answers nil")
+	case isStuck(err):
+		return err
+	}
+	if err := mustNotBe(what, err, broker.ErrClosed); err != nil {
 		return err
 	}
 	if err := restore(); err != nil {
