@@ -13,6 +13,7 @@ type check struct {
 	rule  string // one sentence, as the contract says it
 	where string // where the contract says it: "broker.Subscription, Receive"
 	needs []need
+	slow  bool             // the watchdog allows it five times as long
 	run   func(*env) error // nil, what was seen, or e.notApplicable
 }
 

@@ -111,7 +111,8 @@ type Harness struct {
 	// it where the transport counts in whole seconds.
 	Delay time.Duration
 
-	// Watchdog bounds one check. 0 means six times Timeout.
+	// Watchdog bounds one check, five times it those that publish Bulk messages. 0
+	// means six times Timeout.
 	Watchdog time.Duration
 
 	// Load is how many messages the checks under load publish, in all. 0 means

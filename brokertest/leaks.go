@@ -31,6 +31,7 @@ var leakChecks = []check{
 		name:  "memory",
 		rule:  "a message that was settled is not kept: the memory in use does not grow with the number of messages",
 		where: "broker.IncomingMessage",
+		slow:  true,
 		run:   checkMemory,
 	},
 }

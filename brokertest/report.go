@@ -276,7 +276,7 @@ func reason(r Result) string {
 // reach stays unknown.
 func (s *suite) probe() {
 	there := func(what string, is bool) { s.report.sawFirst(what, yesNo(is)) }
-	_ = s.watch(func(e *env) error {
+	_ = s.watch(s.h.Watchdog, func(e *env) error {
 		b, err := e.connect()
 		if err != nil {
 			return err

@@ -114,7 +114,11 @@ func (s *suite) attempt(c *check) error {
 			return &omitted{reason}
 		}
 	}
-	err := s.watch(func(e *env) error {
+	limit := s.h.Watchdog
+	if c.slow {
+		limit *= 5
+	}
+	err := s.watch(limit, func(e *env) error {
 		for _, n := range c.needs {
 			why, err := n.missing(e)
 			if err != nil {
@@ -133,8 +137,8 @@ func (s *suite) attempt(c *check) error {
 }
 
 // watch runs f with an environment of its own and closes what f opened. When the
-// watchdog's time is over it returns without waiting for f any longer.
-func (s *suite) watch(f func(*env) error) error {
+// time of the watchdog is over it returns without waiting for f any longer.
+func (s *suite) watch(limit time.Duration, f func(*env) error) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	e := newEnv(ctx, s)
@@ -147,14 +151,14 @@ func (s *suite) watch(f func(*env) error) error {
 		}
 		done <- err
 	})
-	timer := time.NewTimer(s.h.Watchdog)
+	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
 	case err := <-done:
 		return err
 	case <-timer.C:
 	}
-	err := fmt.Errorf("the check did not end within %v; its goroutines:\n%s", s.h.Watchdog, e.stacks())
+	err := fmt.Errorf("the check did not end within %v; its goroutines:\n%s", limit, e.stacks())
 	cancel()
 	// It may end now, and close what it opened.
 	timer.Reset(s.h.Timeout / 2)
