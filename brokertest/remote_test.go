@@ -39,7 +39,7 @@ func newServer() *server {
 func (sv *server) harness() brokertest.Harness {
 	const quiet = 30 * time.Millisecond
 	h := memoryHarness()
-	h.Timeout, h.Quiet, h.Load = 3*time.Second, quiet, 400
+	h.Timeout, h.Quiet, h.Load, h.Bulk = 3*time.Second, quiet, 400, 10_000
 	h.Secrets = []string{"p@ss word/1"}
 	h.New = func() broker.Broker {
 		return &remote{sv: sv, url: "remote://kit:" + url.QueryEscape(h.Secrets[0]) + "@localhost"}
