@@ -3,6 +3,7 @@ package gostream
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 )
@@ -59,7 +60,7 @@ func Steps(delays ...time.Duration) Backoff {
 	}
 	for _, d := range delays {
 		if d < 0 {
-			b.bad = fmt.Errorf("Steps: the delay %v must not be negative", d)
+			b.bad = errors.Join(b.bad, fmt.Errorf("Steps: the delay %v must not be negative", d))
 		}
 	}
 	return b
@@ -70,7 +71,7 @@ func Steps(delays ...time.Duration) Backoff {
 // attempt: a Then… of the rule, or [DeadLetterTo].
 func (b Backoff) Attempts(n int) Backoff {
 	if n < 1 {
-		b.bad = fmt.Errorf("Attempts(%d): at least 1 is needed; leave it out for retries without end", n)
+		b.bad = errors.Join(b.bad, fmt.Errorf("Attempts(%d): at least 1 is needed; leave it out for retries without end", n))
 	}
 	b.attempts = n
 	return b
@@ -80,7 +81,7 @@ func (b Backoff) Attempts(n int) Backoff {
 // for none, at most 1. It spreads messages that failed together.
 func (b Backoff) Jitter(fraction float64) Backoff {
 	if !(fraction >= 0 && fraction <= 1) {
-		b.bad = fmt.Errorf("Jitter(%v): the fraction must lie between 0 and 1", fraction)
+		b.bad = errors.Join(b.bad, fmt.Errorf("Jitter(%v): the fraction must lie between 0 and 1", fraction))
 	}
 	b.jitter = fraction
 	return b
@@ -111,7 +112,8 @@ func (b Backoff) delay(attempt int, random float64) time.Duration {
 			d *= 2
 		}
 	}
-	return d + time.Duration(b.jitter*random*float64(d))
+	extra := time.Duration(b.jitter * random * float64(d))
+	return d + min(extra, math.MaxInt64-d)
 }
 
 // String says the schedule in words.
