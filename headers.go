@@ -1,7 +1,9 @@
 package gostream
 
 import (
+	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/gostream/gostream/broker"
@@ -54,11 +56,11 @@ const maxErrorText = 1024
 // printable, on one line, at most maxErrorText bytes.
 func errorText(err error) string {
 	s := strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == utf8.RuneError {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r
-	}, err.Error())
+	}, textOf(err))
 	if len(s) <= maxErrorText {
 		return s
 	}
@@ -67,6 +69,16 @@ func errorText(err error) string {
 		cut--
 	}
 	return s[:cut] + "…"
+}
+
+// textOf is err.Error(), also where that panics, as the method of a typed nil does.
+func textOf(err error) (text string) {
+	defer func() {
+		if r := recover(); r != nil {
+			text = fmt.Sprintf("%T: its Error method panicked: %v", err, r)
+		}
+	}()
+	return err.Error()
 }
 
 // fieldList collects header fields without an allocation of its own.
