@@ -72,7 +72,7 @@ func (a *App) plan() (*plan, error) {
 	p.plan.defaultCodec = a.settings.defaults.codec.get(JSON)
 	for _, m := range a.mounts {
 		if err := broker.Check(m.broker); err != nil {
-			p.add(fmt.Errorf("%T: %w", m.broker, err))
+			p.addErrors(fmt.Sprintf("%T", m.broker), []error{err})
 		}
 		for _, r := range m.routers {
 			p.router(m, r, a.settings.defaults, a.middleware)
@@ -85,17 +85,37 @@ func (a *App) plan() (*plan, error) {
 		p.replies(s)
 	}
 	if len(p.errs) > 0 {
-		return nil, fmt.Errorf("gostream: app %q cannot start:\n%w", a.name, errors.Join(p.errs...))
+		return nil, fmt.Errorf("gostream: app %s cannot start:\n%w", broker.Quote(a.name), errors.Join(p.errs...))
 	}
 	return p.plan, nil
 }
 
 func (p *planner) add(err error) { p.errs = append(p.errs, err) }
 
+// addErrors adds mistakes, each with where it was made before it, also those that
+// were joined.
 func (p *planner) addErrors(where string, errs []error) {
 	for _, err := range errs {
+		if err == nil {
+			continue
+		}
+		if parts, ok := joined(err); ok {
+			p.addErrors(where, parts)
+			continue
+		}
 		p.add(fmt.Errorf("%s: %w", where, err))
 	}
+}
+
+// joined returns the parts of an error that says nothing but them, as that of
+// errors.Join does.
+func joined(err error) (parts []error, ok bool) {
+	if j, is := err.(interface{ Unwrap() []error }); is {
+		parts = j.Unwrap()
+		all := errors.Join(parts...)
+		return parts, all != nil && all.Error() == err.Error()
+	}
+	return nil, false
 }
 
 func (p *planner) router(m *mount, r *Router, outer settings, middleware []Middleware) {
@@ -133,7 +153,7 @@ func describeRouter(r *Router) string {
 
 func (p *planner) route(m *mount, rt *route, defaults settings, middleware []Middleware) {
 	if isNil(rt.source) {
-		p.add(fmt.Errorf("a subscription on %T has a nil source", m.broker))
+		p.addErrors(fmt.Sprintf("a subscription on %T", m.broker), append([]error{errNilSource}, rt.mistakes()...))
 		return
 	}
 	spec, _ := broker.DescribeSource(rt.source, m.broker)
@@ -149,23 +169,14 @@ func (p *planner) route(m *mount, rt *route, defaults settings, middleware []Mid
 			errs = append(errs, err)
 		}
 	}
-	errs = append(errs, rt.own.errs...)
+	errs = append(errs, rt.mistakes()...)
 	bad(rt.source.Check(m.broker))
 	if other, taken := p.names[s.info.name]; taken {
 		bad(fmt.Errorf("its name is taken by the subscription to %s: tell them apart with Named(…)", broker.Quote(other)))
 	} else {
 		p.names[s.info.name] = s.info.source
 	}
-	if isNil(rt.handler) || rt.handler.handlerSpec() == nil {
-		bad(errNilHandler)
-	} else {
-		s.handler = rt.handler.handlerSpec()
-		errs = append(errs, s.handler.bad...)
-		if s.handler.send != nil {
-			bad(s.handler.send.check())
-		}
-		bad(inapplicable(s.handler, &rt.own))
-	}
+	s.handler = rt.spec()
 	s.byKey = rt.own.byKey.get(false)
 	if s.byKey && s.properties.Keys == broker.KeysNone {
 		bad(fmt.Errorf("ByKey needs partition keys, and this source of %T has none", m.broker))
@@ -178,6 +189,30 @@ func (p *planner) route(m *mount, rt *route, defaults settings, middleware []Mid
 	p.deadLetters(s, bad)
 	p.addErrors(where, errs)
 	p.plan.subscriptions = append(p.plan.subscriptions, s)
+}
+
+var errNilSource = errors.New("the source is nil: make it with the broker's package, or use Handle(name, …)")
+
+// mistakes are those of the options and of the handler.
+func (rt *route) mistakes() []error {
+	errs := append([]error(nil), rt.own.errs...)
+	h := rt.spec()
+	if h == nil {
+		return append(errs, errNilHandler)
+	}
+	errs = append(errs, h.bad...)
+	if h.send != nil {
+		errs = append(errs, h.send.check())
+	}
+	return append(errs, inapplicable(h, &rt.own))
+}
+
+// spec is the handler's, nil where there is none.
+func (rt *route) spec() *handlerSpec {
+	if isNil(rt.handler) {
+		return nil
+	}
+	return rt.handler.handlerSpec()
 }
 
 // kindOf names a kind of broker.
@@ -312,6 +347,9 @@ func (p *planner) port(port *port) {
 		}
 	}
 	defer func() { p.addErrors(where, errs) }()
+	if port.maker != "RawPublisher" && port.name == "" {
+		bad(errors.New("the name is empty"))
+	}
 	if isNil(port.broker) {
 		bad(errors.New("the broker is nil"))
 		return
@@ -320,12 +358,8 @@ func (p *planner) port(port *port) {
 		bad(fmt.Errorf("its broker %T is not mounted: app.Mount(broker)", port.broker))
 		return
 	}
-	if port.maker != "RawPublisher" {
-		if port.name == "" {
-			bad(errors.New("the name is empty"))
-		} else {
-			bad(broker.CheckPublishName(port.broker, port.name))
-		}
+	if port.name != "" {
+		bad(broker.CheckPublishName(port.broker, port.name))
 	}
 	pub, ok := broker.DefaultPublisher(port.broker)
 	if !ok {
@@ -353,12 +387,12 @@ func (p *planner) replies(s *subscriptionPlan) {
 	}
 	to := s.broker
 	if send.via != nil {
-		to = send.via.port.broker
 		s.replyVia = p.plan.ports[send.via.port]
 		if s.replyVia == nil {
-			bad(errors.New("Reply(…).Via: the publisher is not one of this app, or it is faulty"))
+			bad(errors.New("Reply(…).Via: the publisher is not one of this app, or it is faulty: make it with RawPublisher of this app"))
 			return
 		}
+		to = send.via.port.broker
 		checkBuffering(s, "a reply", broker.PropertiesOf(to).BuffersPublishes, bad)
 	} else {
 		s.replyVia = p.matching(s, "a reply", bad)

@@ -308,8 +308,12 @@ func (p *policy) words(request bool) []string {
 	if p.panics == PanicFailFast {
 		w = append(w, "panic: fail fast")
 	}
-	for i := range p.rules {
-		w = append(w, p.rules[i].String())
+	for _, r := range p.rules {
+		line := r.String()
+		if r.retry.attempts > 0 && r.then == 0 {
+			line += ", then " + wordsOf(actionDeadLetter, p.deadLetter)
+		}
+		w = append(w, line)
 	}
 	if request {
 		w = append(w, "any other failure of a request: reply with the error, without a retry")

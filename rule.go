@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/gostream/gostream/broker"
 )
 
 // Rule is one line of a failure policy: which errors, and what to do with them.
@@ -137,10 +139,10 @@ func (r Rule) check(hasDeadLetter bool) error {
 		errs = append(errs, r.retry.check())
 	}
 	if r.action == actionDeadLetter && r.to == "" || r.then == actionDeadLetter && r.thenTo == "" {
-		errs = append(errs, fmt.Errorf("rule %q: the dead letter has no name", r.match.words))
+		errs = append(errs, fmt.Errorf("rule %s: the dead letter has no name", broker.Quote(r.match.words)))
 	}
 	if r.action == actionRetry && r.retry.attempts > 0 && r.then == 0 && !hasDeadLetter {
-		errs = append(errs, fmt.Errorf("rule %q: Attempts(%d) has nothing after it: add ThenDeadLetterTo, ThenReject, ThenIgnore or ThenFailFast, or declare DeadLetterTo", r.match.words, r.retry.attempts))
+		errs = append(errs, fmt.Errorf("rule %s: Attempts(%d) has nothing after it: add ThenDeadLetterTo, ThenReject, ThenIgnore or ThenFailFast, or declare DeadLetterTo", broker.Quote(r.match.words), r.retry.attempts))
 	}
 	return errors.Join(errs...)
 }
