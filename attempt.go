@@ -180,8 +180,8 @@ func (c *consumer) carryOut(f *frame, d decision, err error) {
 		c.giveBack(f, err)
 	case actionFailFast:
 		c.log.Error("message failed, the app shuts down", c.failureAttrs(f, err, "reason", d.reason)...)
-		c.hold(f, err)
 		c.svc.fail(&failFastError{name: c.plan.info.name, err: err})
+		c.hold(f, err)
 	}
 }
 

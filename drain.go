@@ -28,7 +28,7 @@ import (
 // brokers flush and close, AfterShutdown hooks. Handlers that ignore their context
 // are abandoned and counted.
 func (s *Service) Shutdown(ctx context.Context) error {
-	s.begin.Do(func() { go s.drain() })
+	s.beginDrain()
 	select {
 	case <-s.done:
 		return s.err
@@ -56,7 +56,6 @@ func (d *drainCounts) count(o Outcome, redelivers bool) {
 // drain ends the service. It runs once, in a goroutine of its own.
 func (s *Service) drain() {
 	began := time.Now()
-	s.draining.Store(true)
 	s.log.Info("draining", "timeout", s.app.settings.shutdownTimeout)
 	limit, stopLimit := context.WithTimeoutCause(s.settleCtx, s.app.settings.shutdownTimeout, ErrShutdownTimeout)
 	defer stopLimit()
@@ -191,7 +190,7 @@ func (s *Service) finishDrain(began time.Time, abandoned int, all []error) {
 
 // undo ends a start that failed: what runs is drained, what is open is closed.
 func (s *Service) undo() {
-	s.begin.Do(func() { go s.drain() })
+	s.beginDrain()
 	<-s.done
 }
 

@@ -246,7 +246,15 @@ func (s *Service) fail(err error) {
 		s.failErr = err
 	}
 	s.failMu.Unlock()
-	s.begin.Do(func() { go s.drain() })
+	s.beginDrain()
+}
+
+// beginDrain has the service drained, once.
+func (s *Service) beginDrain() {
+	s.begin.Do(func() {
+		s.draining.Store(true)
+		go s.drain()
+	})
 }
 
 // callHook runs a hook of the app. A panic, a Goexit, and a hook that outlives ctx

@@ -21,11 +21,14 @@ type bus struct {
 	turn     map[string]int // of a group: whose turn it is
 	inboxes  map[string]chan *message
 	requests int
-	shut     map[broker.Broker]bool
-	fails    map[string]int // by name: how many publishes still fail
-	twice    bool
-	maxHops  int
-	limit    int // of attempts
+	// published counts the messages since the test published one.
+	published   int
+	maxMessages int
+	shut        map[broker.Broker]bool
+	fails       map[string]int // by name: how many publishes still fail
+	twice       bool
+	maxHops     int
+	limit       int // of attempts
 
 	rest     rest
 	timeline timeline
@@ -35,7 +38,7 @@ func newBus() *bus {
 	return &bus{
 		began: time.Now(), turn: make(map[string]int), inboxes: make(map[string]chan *message),
 		shut: make(map[broker.Broker]bool), fails: make(map[string]int),
-		maxHops: defaultMaxHops, limit: DefaultAttemptLimit,
+		maxHops: defaultMaxHops, limit: DefaultAttemptLimit, maxMessages: DefaultMessageLimit,
 		rest: rest{parked: make(map[broker.IncomingMessage]time.Time)},
 	}
 }

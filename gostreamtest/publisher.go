@@ -93,6 +93,10 @@ func (p *publisher) accept(ctx context.Context, msg broker.OutgoingMessage) (*or
 			o.parent, o.depth = m.origin, m.origin.depth+1
 		}
 	}
+	if !b.countPublish() {
+		b.rest.fail(fmt.Sprintf("an endless loop? more than %d messages were published, the last to %q", b.maxMessages, o.name))
+		return nil, p.err(msg.Name, nil, errors.New("too many messages"))
+	}
 	if o.depth > b.maxHops {
 		b.rest.fail(fmt.Sprintf("an endless loop: %s (%d messages, each published while the one before it was handled)", loopOf(o), o.depth-1))
 		return nil, p.err(msg.Name, nil, errors.New("an endless loop"))
@@ -120,6 +124,15 @@ func (p *publisher) deliver(ctx context.Context, o *origin) {
 
 func (p *publisher) err(name string, kind, cause error) error {
 	return &broker.Error{Op: "publish", Broker: "gostreamtest", Name: name, Kind: kind, Err: cause}
+}
+
+// countPublish reports false where too many messages were set off: a loop whose
+// messages do not know where they came from.
+func (b *bus) countPublish() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.published++
+	return b.published <= b.maxMessages
 }
 
 // loopOf names the round that the ancestors of o repeat.

@@ -32,6 +32,15 @@ func DeliverTwice() Option { return func(ts *TS) { ts.bus.twice = true } }
 // default is [DefaultAttemptLimit].
 func AttemptLimit(n int) Option { return func(ts *TS) { ts.bus.limit = n } }
 
+// DefaultMessageLimit is how many messages one publish of a test may set off before the
+// test fails. It finds a loop whose messages do not know where they came from, because
+// they are published with another context than the handler's.
+const DefaultMessageLimit = 100_000
+
+// MessageLimit sets how many messages one publish of the test may set off. The default
+// is [DefaultMessageLimit].
+func MessageLimit(n int) Option { return func(ts *TS) { ts.bus.maxMessages = n } }
+
 // Timeout sets how long Publish and Wait wait, outside of a bubble, for things to come
 // to rest. The default is [DefaultTimeout].
 func Timeout(d time.Duration) Option { return func(ts *TS) { ts.timeout = d } }
@@ -107,8 +116,15 @@ func (ts *TS) observer() gostream.Observer {
 	}
 }
 
-// shutdown drains the app at the end of the test.
+// shutdown drains the app at the end of the test. Where it had ended before, its end
+// was the test's matter.
 func (ts *TS) shutdown() {
+	select {
+	case <-ts.service.Done():
+		ts.bus.close()
+		return
+	default:
+	}
 	err := ts.service.Shutdown(context.Background())
 	ts.bus.close()
 	if err != nil && !ts.t.Failed() {
@@ -140,33 +156,45 @@ func (ts *TS) On(b broker.Broker) *TS {
 // subscription that the message waits for end the test with the timeline.
 func (ts *TS) Publish(name string, v any, opts ...gostream.PublishOption) {
 	ts.t.Helper()
-	ts.Send(name, v, opts...)
+	if err := ts.send(name, v, opts); err != nil {
+		ts.t.Fatalf("gostreamtest: publish to %q: %v", name, err)
+	}
 	ts.Wait()
 }
 
-// Send publishes v to name and does not wait.
+// Send publishes v to name and does not wait. It may be called from any goroutine. A
+// publish that fails fails the test, which goes on.
 func (ts *TS) Send(name string, v any, opts ...gostream.PublishOption) {
 	ts.t.Helper()
-	msg, err := outgoing(name, v, opts)
-	if err == nil {
-		p := &publisher{bus: ts.bus, broker: ts.broker()}
-		err = p.Publish(context.Background(), msg)
-	}
-	if err != nil {
-		ts.t.Fatalf("gostreamtest: publish to %q: %v", name, err)
+	if err := ts.send(name, v, opts); err != nil {
+		ts.t.Errorf("gostreamtest: publish to %q: %v", name, err)
 	}
 }
 
-func (ts *TS) broker() broker.Broker {
-	ts.t.Helper()
+func (ts *TS) send(name string, v any, opts []gostream.PublishOption) error {
+	of, err := ts.broker()
+	if err != nil {
+		return err
+	}
+	msg, err := outgoing(name, v, opts)
+	if err != nil {
+		return err
+	}
+	ts.bus.mu.Lock()
+	ts.bus.published = 0
+	ts.bus.mu.Unlock()
+	p := &publisher{bus: ts.bus, broker: of}
+	return p.Publish(context.Background(), msg)
+}
+
+func (ts *TS) broker() (broker.Broker, error) {
 	switch {
 	case ts.on != nil:
-		return ts.on
+		return ts.on, nil
 	case len(ts.brokers) == 1:
-		return ts.brokers[0]
+		return ts.brokers[0], nil
 	}
-	ts.t.Fatalf("gostreamtest: the app has %d brokers: say which with ts.On(broker).Publish", len(ts.brokers))
-	return nil
+	return nil, fmt.Errorf("the app has %d brokers: say which with ts.On(broker).Publish", len(ts.brokers))
 }
 
 // Wait returns when everything has come to rest. Outside of a bubble messages that
@@ -185,6 +213,7 @@ func (ts *TS) Wait() {
 			ts.fatal("%s", failure)
 		}
 		if tokens == 0 || !ts.bus.bubble && tokens == parked {
+			ts.checkAlive()
 			return
 		}
 		if name := ts.bus.pausedWith(); name != "" {
@@ -195,9 +224,20 @@ func (ts *TS) Wait() {
 		}
 		select {
 		case <-change:
+		case <-ts.service.Done():
+			ts.checkAlive()
 		case <-limit:
 			ts.fatal("not at rest after %v: %d messages or hooks are under way\n%s", ts.timeout, tokens-parked, strings.TrimRight(ts.bus.busy(), "\n"))
 		}
+	}
+}
+
+// checkAlive ends the test where the app has shut itself down: what it has in hand
+// comes to rest by being given back.
+func (ts *TS) checkAlive() {
+	ts.t.Helper()
+	if ts.service.Health(context.Background()).Draining {
+		ts.fatal("the app shut itself down: %v", ts.service.Wait())
 	}
 }
 
