@@ -82,6 +82,7 @@ type faultyLease struct {
 	ack    func(ctx context.Context) error
 	extend func(ctx context.Context) error
 	stale  func() bool
+	until  func() time.Time
 }
 
 func (m *faultyLease) Ack(ctx context.Context) error {
@@ -103,6 +104,13 @@ func (m *faultyLease) Stale() bool {
 		return m.stale()
 	}
 	return m.leasedMessage.Stale()
+}
+
+func (m *faultyLease) LeaseUntil() time.Time {
+	if m.until != nil {
+		return m.until()
+	}
+	return m.leasedMessage.LeaseUntil()
 }
 
 type faultySubscription struct {

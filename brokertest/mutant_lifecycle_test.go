@@ -400,7 +400,7 @@ var lifecycleMutants = []mutant{
 		}),
 	},
 	{
-		"a Subscribe that was cancelled leaves a member of the group behind", "cancellation/subscribe-dead-context", "did not arrive",
+		"a Subscribe that was cancelled leaves a member of the group behind", "cancellation/subscribe-dead-context", "after a cancelled Subscribe there are",
 		sources(func(s *faultySource) {
 			s.subscribe = func(ctx context.Context, b broker.Broker) (broker.Subscription, error) {
 				if ctx.Err() == nil {

@@ -201,9 +201,26 @@ var settlementMutants = []mutant{
 		all(unacknowledged, declares(func(p *broker.Properties) { p.CountsDeliveries = false })),
 	},
 	{
-		"an extension of the lease answers nil and extends nothing", "settlement/lease-extended", "stale although its lease was extended",
+		"an extension of the lease answers nil and extends nothing", "settlement/lease-extended", "after ExtendLease with half of it left it ends at",
 		leases(func(m *faultyLease) {
 			m.extend = func(context.Context) error { return nil }
+		}),
+	},
+	{
+		"an extension of the lease is said to be longer than it is", "settlement/lease-extended", "after ExtendLease with half of it left",
+		leases(func(m *faultyLease) {
+			var said atomic.Pointer[time.Time]
+			m.extend = func(context.Context) error {
+				until := time.Now().Add(m.on().r.lease)
+				said.Store(&until)
+				return nil
+			}
+			m.until = func() time.Time {
+				if until := said.Load(); until != nil {
+					return *until
+				}
+				return m.leasedMessage.LeaseUntil()
+			}
 		}),
 	},
 	{

@@ -48,7 +48,7 @@ func newRig() *rig {
 	r.Harness = memoryHarness()
 	r.Timeout, r.Quiet, r.Watchdog = time.Second, 30*time.Millisecond, 15*time.Second
 	r.Load, r.Bulk = 400, 20_000
-	r.lease = 10 * r.Quiet
+	r.lease = 20 * r.Quiet
 	r.Secrets = []string{secret}
 	r.ValidOptions, r.InvalidOptions = []any{priority(1), priority(9)}, []any{priority(10), priority(-1)}
 	r.New = func() broker.Broker { return r.dial(&conn{Broker: memory.New(memory.On(r.store)), r: r}) }
