@@ -63,8 +63,8 @@ func (e *env) call(what string, f func(ctx context.Context) error) error {
 	return e.bounded(ctx, what, f)
 }
 
-// bounded runs f with ctx and gives up when f has not returned half a Timeout after
-// ctx ended.
+// bounded runs f with ctx and gives up when f has not returned some time after ctx
+// ended.
 func (e *env) bounded(ctx context.Context, what string, f func(ctx context.Context) error) error {
 	done := make(chan error, 1)
 	go func() { done <- protect(func() error { return f(ctx) }) }()
@@ -73,15 +73,19 @@ func (e *env) bounded(ctx context.Context, what string, f func(ctx context.Conte
 		return err
 	case <-ctx.Done():
 	}
-	grace := time.NewTimer(e.h.Timeout / 2)
+	grace := time.NewTimer(e.grace())
 	defer grace.Stop()
 	select {
 	case err := <-done:
 		return err
 	case <-grace.C:
-		return &stuck{fmt.Sprintf("%s did not return: %v after its context ended it still waits", what, e.h.Timeout/2)}
+		return &stuck{fmt.Sprintf("%s did not return: %v after its context ended it still waits", what, e.grace())}
 	}
 }
+
+// grace is how long a call may take to return after its context ended: half a
+// Timeout, and at least what a busy machine needs.
+func (e *env) grace() time.Duration { return max(e.h.Timeout/2, time.Second) }
 
 // stuck is the error of a call that did not return.
 type stuck struct{ text string }

@@ -201,7 +201,7 @@ func TestHanging(t *testing.T) {
 	}
 	h := memoryHarness()
 	h.New = func() broker.Broker { return stubborn{memory.New(), hang} }
-	h.Timeout = 50 * time.Millisecond
+	h.Timeout, h.Watchdog = 50*time.Millisecond, 10*time.Second
 	if err := brokertest.RunCheck("shape/payload", h); err == nil || !strings.Contains(err.Error(), "Connect did not return") {
 		t.Errorf("the error is %v, want one that says what did not return", err)
 	}
