@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gostream/gostream/broker"
 	"github.com/gostream/gostream/examples/dirbroker"
@@ -52,5 +53,40 @@ func TestSourceCheck(t *testing.T) {
 		if !errors.Is(err, broker.ErrInvalid) || !strings.Contains(err.Error(), want) {
 			t.Errorf("Check answers %v, want something about %q", err, want)
 		}
+	}
+}
+
+// What the same broker publishes, gives back and closes wakes a Receive that waits: it
+// does not poll for an hour.
+func TestWake(t *testing.T) {
+	t.Parallel()
+	b := connect(t, dirbroker.Config{Dir: t.TempDir(), Poll: time.Hour})
+	sub := subscribe(t, b)
+	got := make(chan broker.IncomingMessage)
+	go func() {
+		defer close(got)
+		for {
+			m, err := sub.Receive(t.Context())
+			if err != nil {
+				if !errors.Is(err, broker.ErrClosed) {
+					t.Errorf("Receive answers %v", err)
+				}
+				return
+			}
+			got <- m
+		}
+	}()
+	publish(t, b, "a")
+	if err := (<-got).Nack(t.Context(), true); err != nil {
+		t.Error(err)
+	}
+	if n, _ := broker.DeliveryCount(<-got); n != 2 {
+		t.Errorf("delivery %d came", n)
+	}
+	if err := sub.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if m := <-got; m != nil {
+		t.Errorf("%v came after Close", m)
 	}
 }

@@ -63,7 +63,9 @@ func play(part, dir string) error {
 // killed starts a process that plays part, waits for n lines and kills it.
 func killed(t *testing.T, part, dir string, n int) (lines []string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0])
 	cmd.Env = append(os.Environ(), crashEnv+"="+part+":"+dir)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -89,7 +91,10 @@ func killed(t *testing.T, part, dir string, n int) (lines []string) {
 // connect returns a connected broker on dir, which is shut down at the end.
 func connect(t *testing.T, c dirbroker.Config) *dirbroker.Broker {
 	t.Helper()
-	c.NoSync, c.Poll = true, time.Millisecond
+	c.NoSync = true
+	if c.Poll == 0 {
+		c.Poll = time.Millisecond
+	}
 	b := dirbroker.New(c)
 	if err := b.Connect(t.Context()); err != nil {
 		t.Fatal(err)
@@ -288,12 +293,12 @@ func TestForeignFile(t *testing.T) {
 	}
 }
 
-// A message that somebody takes away is stale, and makes room below the limit.
+// A message that somebody takes away is stale, and makes room below the limit, once.
 func TestTakenAway(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	b := connect(t, dirbroker.Config{Dir: dir})
-	publish(t, b, "a", "b")
+	publish(t, b, "a", "b", "c")
 	sub, err := dirbroker.Queue("orders").Limit(1).Subscribe(t.Context(), b)
 	if err != nil {
 		t.Fatal(err)
@@ -309,6 +314,11 @@ func TestTakenAway(t *testing.T) {
 		}
 	}
 	receive(t, sub, "b", 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if m, err := sub.Receive(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("above the limit came %v, %v", m, err)
+	}
 }
 
 // A queue that is removed is noticed, not waited for.
