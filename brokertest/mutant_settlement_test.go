@@ -207,7 +207,7 @@ var settlementMutants = []mutant{
 		}),
 	},
 	{
-		"an extension of the lease is said to be longer than it is", "settlement/lease-extended", "after ExtendLease with half of it left",
+		"an extension of the lease is said to be longer than it is", "settlement/lease-extended", "stale although its lease was extended",
 		leases(func(m *faultyLease) {
 			var said atomic.Pointer[time.Time]
 			m.extend = func(context.Context) error {
