@@ -46,7 +46,7 @@ type priority int
 func newRig() *rig {
 	r := &rig{store: memory.NewStore(memory.MaxPayload(2 << 20)), ended: make(chan struct{})}
 	r.Harness = memoryHarness()
-	r.Timeout, r.Quiet, r.Watchdog = time.Second, 30*time.Millisecond, 15*time.Second
+	r.Timeout, r.Quiet, r.Watchdog = 2*time.Second, 30*time.Millisecond, 30*time.Second
 	r.Load, r.Bulk = 400, 20_000
 	r.lease = 20 * r.Quiet
 	r.Secrets = []string{secret}
