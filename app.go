@@ -29,6 +29,7 @@ type App struct {
 	mu      sync.Mutex // guards what follows: publishers may be made while others run
 	ports   []*port
 	started bool
+	running *Service // nil until the app has started
 }
 
 // mount is a broker with its routers.

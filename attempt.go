@@ -3,6 +3,7 @@ package gostream
 import (
 	"context"
 	"errors"
+	"log/slog"
 
 	"github.com/gostream/gostream/broker"
 )
@@ -125,15 +126,16 @@ func (c *consumer) conclude(f *frame, err error) {
 		c.finish(f, OutcomeUnsettled, err)
 		return
 	}
-	d := c.plan.policy.decide(failure{
-		kind:     f.failureKind(err),
-		err:      err,
-		attempt:  f.delivery.attempt,
-		request:  c.isRequest(f),
-		draining: c.svc.stopping.Load(),
-		random:   c.svc.random(),
+	err = tame(err)
+	c.carryOut(f, c.decide(f, err, c.isRequest(f), c.svc.random()), err)
+}
+
+// decide asks the policy about a failed delivery.
+func (c *consumer) decide(f *frame, err error, request bool, random float64) decision {
+	return c.plan.policy.decide(failure{
+		kind: f.failureKind(err), err: err, attempt: f.delivery.attempt,
+		request: request, draining: c.svc.stopping.Load(), random: random,
 	})
-	c.carryOut(f, d, err)
 }
 
 // failureKind says what failed.
@@ -162,6 +164,7 @@ func (c *consumer) carryOut(f *frame, d decision, err error) {
 	}
 	switch d.action {
 	case actionIgnore:
+		c.logIgnored(f, d, err)
 		c.acknowledge(f, OutcomeIgnored, err)
 	case actionReject:
 		c.log.Error("message is rejected", c.failureAttrs(f, err, "reason", d.reason)...)
@@ -182,6 +185,18 @@ func (c *consumer) carryOut(f *frame, d decision, err error) {
 		c.log.Error("message failed, the app shuts down", c.failureAttrs(f, err, "reason", d.reason)...)
 		c.svc.fail(&failFastError{name: c.plan.info.name, err: err})
 		c.hold(f, err)
+	}
+}
+
+// logIgnored leaves a line about a message that is given up; that there is no reply
+// this time, Ignore(nil), is nothing special.
+func (c *consumer) logIgnored(f *frame, d decision, err error) {
+	level := slog.LevelInfo
+	if v, ok := verdictOf(err); ok && v.err == nil {
+		level = slog.LevelDebug
+	}
+	if c.log.Enabled(c.settleCtx, level) {
+		c.log.Log(c.settleCtx, level, "message is ignored", c.failureAttrs(f, err, "reason", d.reason)...)
 	}
 }
 

@@ -328,10 +328,8 @@ func (b *batchConclusion) fail(f *frame, err error, whole bool) {
 		c.finish(f, OutcomeUnsettled, err)
 		return
 	}
-	d := c.plan.policy.decide(failure{
-		kind: f.failureKind(err), err: err, attempt: f.delivery.attempt,
-		draining: c.svc.stopping.Load(), random: b.random,
-	})
+	err = tame(err)
+	d := c.decide(f, err, false, b.random)
 	switch {
 	case d.action == actionRetry:
 		c.logRetry(f, d, err)

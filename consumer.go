@@ -427,7 +427,7 @@ func (c *consumer) receiveFailed(err error) {
 	}
 	c.down = true
 	c.reopens = 1
-	c.reopenAt = time.Now().Add(c.plan.policy.retry.delay(1, c.svc.random()))
+	c.reopenAt = time.Now().Add(ownBackoff.delay(1, c.svc.random()))
 	c.attention.Store(true)
 	c.setState(StateDown)
 	c.unlock()
@@ -463,14 +463,20 @@ func (c *consumer) reopen() whatNext {
 	if err != nil {
 		if c.recvCtx.Err() == nil {
 			c.reopens++
-			c.reopenAt = time.Now().Add(c.plan.policy.retry.delay(c.reopens, c.svc.random()))
+			c.reopenAt = time.Now().Add(ownBackoff.delay(c.reopens, c.svc.random()))
 			c.log.Warn("subscription is still down", "error", err, "tries", c.reopens)
 		}
 		return lookAgain
 	}
 	c.use(sub)
 	c.down, c.reopens = false, 0
-	c.setState(StateRunning)
+	switch {
+	case c.stopping:
+	case c.paused:
+		c.setState(StatePaused)
+	default:
+		c.setState(StateRunning)
+	}
 	c.log.Info("subscription is live again")
 	return lookAgain
 }

@@ -2,6 +2,7 @@ package gostream
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"time"
 
@@ -17,6 +18,7 @@ type pendingSend struct {
 	via     *outlet
 	outcome Outcome
 	cause   error
+	request bool // it is the answer to a request
 	tries   int
 }
 
@@ -34,6 +36,10 @@ func (c *consumer) sendThenAck(f *frame, p *pendingSend) {
 		c.acknowledge(f, p.outcome, p.cause)
 		return
 	}
+	if p.request && isPermanent(err) {
+		c.unanswerable(f, p, err)
+		return
+	}
 	p.tries++
 	c.svc.sendFailures.Add(1)
 	c.log.Error("publishing failed, it will be repeated", "what", p.what, "name", f.delivery.Name(), "to", p.msg.Name, "tries", p.tries, "error", err)
@@ -41,7 +47,30 @@ func (c *consumer) sendThenAck(f *frame, p *pendingSend) {
 		c.giveBack(f, p.cause)
 		return
 	}
-	c.park(&parked{frame: f, pending: p}, c.plan.policy.retry.delay(p.tries, c.svc.random()))
+	c.park(&parked{frame: f, pending: p}, ownBackoff.delay(p.tries, c.svc.random()))
+}
+
+// ownBackoff is the schedule of what the runtime repeats on its own account: publishes
+// that must succeed, subscriptions that are lost.
+var ownBackoff = Exponential(DefaultRetryInitial, DefaultRetryMax)
+
+// isPermanent reports an error of a publish that repeating it will not mend.
+func isPermanent(err error) bool {
+	return errors.Is(err, broker.ErrInvalid) || errors.Is(err, broker.ErrTooLarge) || errors.Is(err, errors.ErrUnsupported)
+}
+
+// unanswerable gives up a failed request whose reply-to the broker refuses: the
+// requester chose it, and nobody can be told. It goes to the declared dead letter;
+// where none is declared it is rejected.
+func (c *consumer) unanswerable(f *frame, p *pendingSend, err error) {
+	c.svc.sendFailures.Add(1)
+	c.log.Error("the answer to a failed request cannot be published", "name", f.delivery.Name(), "to", p.msg.Name, "error", err)
+	if to := c.plan.policy.deadLetter; to != "" {
+		c.sendThenAck(f, c.deadLetter(f, decision{action: actionDeadLetter, to: to, reason: ReasonError}, p.cause))
+		return
+	}
+	c.log.Error("message is rejected", c.failureAttrs(f, p.cause, "reason", ReasonError)...)
+	c.settle(f, OutcomeRejected, p.cause, f.delivery.msg.Nack(c.settleCtx, false))
 }
 
 // deadLetter prepares the copy of a delivery that is given up: payload, key and
@@ -79,6 +108,7 @@ func (c *consumer) errorReply(f *frame, err error) *pendingSend {
 		via:     c.plan.replyVia,
 		outcome: OutcomeErrorReplied,
 		cause:   err,
+		request: true,
 	}
 }
 

@@ -89,6 +89,7 @@ type frame struct {
 	undecodable bool          // the payload could not be decoded
 	reached     bool          // of a batch: it was decoded, or that failed
 	acked       bool          // acknowledged already, inside a transaction
+	ended       bool          // the observers and the hooks were told
 	element     bool          // it is one of a batch
 	outcome     atomic.Uint32 // of an element: how the attempt ended, an Outcome; 0 while it has not
 }

@@ -34,7 +34,7 @@ func (s *Service) Shutdown(ctx context.Context) error {
 		return s.err
 	case <-ctx.Done():
 	}
-	s.hurryOne.Do(func() { close(s.hurry) })
+	s.endLimit(ErrShutdownTimeout)
 	<-s.done
 	return s.err
 }
@@ -57,7 +57,7 @@ func (d *drainCounts) count(o Outcome, redelivers bool) {
 func (s *Service) drain() {
 	began := time.Now()
 	s.log.Info("draining", "timeout", s.app.settings.shutdownTimeout)
-	limit, stopLimit := context.WithTimeoutCause(s.settleCtx, s.app.settings.shutdownTimeout, ErrShutdownTimeout)
+	limit, stopLimit := context.WithTimeoutCause(s.limit, s.app.settings.shutdownTimeout, ErrShutdownTimeout)
 	defer stopLimit()
 	var errs []error
 	for _, f := range s.app.onShutdown {
@@ -91,7 +91,6 @@ func (s *Service) awaitHandlers(limit context.Context) (inTime bool) {
 	case <-s.workers.wait():
 		return true
 	case <-limit.Done():
-	case <-s.hurry:
 	}
 	return false
 }
@@ -155,6 +154,7 @@ func (s *Service) shutdownBrokers(ctx context.Context) []error {
 // finishDrain makes the report and ends the service.
 func (s *Service) finishDrain(began time.Time, abandoned int, all []error) {
 	s.cancelHandlers(ErrShutdownTimeout)
+	s.endLimit(nil)
 	s.cancelSettle()
 	var errs []error
 	for _, err := range all {

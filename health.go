@@ -18,6 +18,9 @@ type Health struct {
 	Subscriptions []SubscriptionHealth
 	// Brokers, in the order in which they were mounted.
 	Brokers []BrokerHealth
+	// SettleFailures counts settlements that a broker did not accept, SendFailures
+	// dead letters and error replies that could not be published at a try.
+	SettleFailures, SendFailures int64
 }
 
 // SubscriptionHealth is how one subscription is.
@@ -52,6 +55,7 @@ type BrokerHealth struct {
 // that exist. ctx bounds the asking.
 func (s *Service) Health(ctx context.Context) Health {
 	h := Health{Draining: s.draining.Load()}
+	h.SettleFailures, h.SendFailures = s.settleFailures.Load(), s.sendFailures.Load()
 	h.Ready = s.live.Load() && !h.Draining
 	for _, c := range s.consumers {
 		one := c.health(ctx)

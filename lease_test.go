@@ -200,8 +200,8 @@ func TestStaleParkedIsLetGo(t *testing.T) {
 				if !slices.Equal(calls, []string{"a1"}) || len(m.how()) != 0 {
 					t.Errorf("calls %v, settled %v", calls, m.how())
 				}
-				if outcomes.count(gostream.OutcomeUnsettled) != 1 {
-					t.Errorf("outcomes %v", outcomes.all)
+				if len(outcomes.all) != 1 || outcomes.count(gostream.OutcomeRetried) != 1 {
+					t.Errorf("outcomes %v, want the one attempt that there was", outcomes.all)
 				}
 			})
 		})

@@ -144,6 +144,12 @@ func DeadLetterTo(name string) Option {
 	})
 }
 
+// NoDeadLetter takes back the DeadLetterTo of an outer level: that of the router or the
+// app does not hold here.
+func NoDeadLetter() Option {
+	return option(func(s *settings) { s.deadLetter.set("") })
+}
+
 // OnPanic says what a panic does. The default is [PanicAsError].
 func OnPanic(p PanicPolicy) Option {
 	return option(func(s *settings) {

@@ -155,8 +155,17 @@ func (r *Requester[Req, Res]) Request(ctx context.Context, v Req, opts ...Publis
 	if text, failed := reply.Headers().Lookup(HeaderError); failed {
 		return res, &RemoteError{Name: msg.Name, Message: text}
 	}
-	err = decodeTo(r.answer.mode, &r.port.codecs, reply, r.answer.target(&res, &Delivery{msg: reply, attempt: 1}))
+	err = r.decode(reply, &res)
 	return res, err
+}
+
+// decode decodes an answer; a panic of the codec becomes an error.
+func (r *Requester[Req, Res]) decode(reply broker.IncomingMessage, res *Res) (err error) {
+	returned := false
+	defer catchPanic(&returned, &err)
+	err = decodeTo(r.answer.mode, &r.port.codecs, reply, r.answer.target(res, &Delivery{msg: reply, attempt: 1}))
+	returned = true
+	return err
 }
 
 // PublisherOption configures a [Publisher] or a [Requester]: [WithCodec],
@@ -208,6 +217,7 @@ type port struct {
 	codec    Codec // nil: the app's default
 	extra    []Codec
 	errs     []error
+	unbound  error // why it never can be used; nil otherwise
 
 	headers broker.Headers // with the content type alone
 	codecs  codecTable
@@ -226,21 +236,26 @@ func (a *App) newPort(maker string, b broker.Broker, name string, in body, opts 
 		}
 		o.applyPublisher(p)
 	}
-	if a != nil {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.ports = append(a.ports, p)
+	if a == nil {
+		p.unbound = fmt.Errorf("gostream: %s %s was made with a nil app", maker, broker.Quote(name))
+		return p
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ports = append(a.ports, p)
+	if a.running != nil {
+		a.running.bindLate(p)
 	}
 	return p
 }
 
 // bind makes the port usable.
-func (p *port) bind(o *outlet, defaultCodec Codec) {
+func (p *port) bind(o *outlet, defaults settings) {
 	main := p.codec
 	if main == nil {
-		main = defaultCodec
+		main = defaults.codec.get(JSON)
 	}
-	p.codecs = newCodecTable(main, p.extra)
+	p.codecs = newCodecTable(main, append(p.extra[:len(p.extra):len(p.extra)], defaults.codecs...))
 	if p.in.mode == bodyCodec {
 		p.headers = broker.NewHeaders(broker.Header{Key: broker.HeaderContentType, Value: main.ContentType()})
 	}
@@ -250,6 +265,9 @@ func (p *port) bind(o *outlet, defaultCodec Codec) {
 func (p *port) outlet() (*outlet, error) {
 	if o := p.bound.Load(); o != nil {
 		return o, nil
+	}
+	if p.unbound != nil {
+		return nil, p.unbound
 	}
 	return nil, fmt.Errorf("gostream: publish to %s: the app has not started: %w", broker.Quote(p.name), broker.ErrNotConnected)
 }

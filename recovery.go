@@ -1,6 +1,9 @@
 package gostream
 
-import "runtime/debug"
+import (
+	"errors"
+	"runtime/debug"
+)
 
 // User code (handlers, middleware, codecs, hooks) may panic, and may end its
 // goroutine with runtime.Goexit, as t.FailNow does. A function that calls it sets
@@ -29,3 +32,18 @@ func abruptEnd(v any) error {
 // newPanicError is called by the deferred function that recovered v, or by one that
 // it calls: the stack is then that of the panic.
 func newPanicError(v any) *PanicError { return &PanicError{Value: v, Stack: debug.Stack()} }
+
+// tame returns err, or, where a method of it panics when it is asked what it is, that
+// panic: so that an error of the user's, a typed nil for one, cannot end the process.
+func tame(err error) (tamed error) {
+	defer func() {
+		if v := recover(); v != nil {
+			tamed = newPanicError(v)
+		}
+	}()
+	var p *PanicError
+	errors.As(err, &p)
+	errors.Is(err, ErrUndecodable)
+	_ = err.Error()
+	return err
+}

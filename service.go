@@ -3,6 +3,7 @@ package gostream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -47,9 +48,10 @@ type Service struct {
 
 	settleFailures, sendFailures atomic.Int64
 
-	begin    sync.Once     // of the drain
-	hurry    chan struct{} // closed when somebody's patience with the drain has ended
-	hurryOne sync.Once
+	begin sync.Once // of the drain
+	// limit is the time that hooks and handlers have in the drain; set by begin.
+	limit    context.Context
+	endLimit context.CancelCauseFunc
 	done     chan struct{} // closed when the service has ended
 	report   DrainReport   // after done
 	err      error         // after done
@@ -94,6 +96,14 @@ func (a *App) start(ctx context.Context, d seam.Double) (*Service, error) {
 		plan.standIn(d)
 	}
 	s := newService(ctx, a, plan, d)
+	a.mu.Lock()
+	a.running = s
+	for _, port := range a.ports {
+		if _, planned := plan.ports[port]; !planned {
+			s.bindLate(port) // made while the plan was
+		}
+	}
+	a.mu.Unlock()
 	if err := s.start(ctx); err != nil {
 		return nil, err
 	}
@@ -109,7 +119,6 @@ func newService(ctx context.Context, a *App, p *plan, d seam.Double) *Service {
 		app: a, plan: p, double: d, log: log.With("app", a.name),
 		epoch:  time.Now(),
 		byName: make(map[string]*consumer, len(p.subscriptions)),
-		hurry:  make(chan struct{}),
 		done:   make(chan struct{}),
 	}
 	s.obs = newObservers(a.observers, s.log)
@@ -127,7 +136,7 @@ func newService(ctx context.Context, a *App, p *plan, d seam.Double) *Service {
 		s.byName[sp.info.name] = c
 	}
 	for port, o := range p.ports {
-		port.bind(o, p.defaultCodec)
+		port.bind(o, a.settings.defaults)
 	}
 	return s
 }
@@ -157,6 +166,23 @@ func (s *Service) start(ctx context.Context) error {
 	s.live.Store(true)
 	s.log.Info("started", "took", s.since())
 	return nil
+}
+
+// bindLate binds a publisher that was made after the start. What is wrong with it is
+// told by its use.
+func (s *Service) bindLate(late *port) {
+	p := &planner{app: s.app, plan: &plan{ports: make(map[*port]*outlet)}}
+	p.port(late)
+	if err := errors.Join(p.errs...); err != nil {
+		late.unbound = fmt.Errorf("gostream: %w", err)
+		return
+	}
+	if s.double != nil {
+		p.plan.standIn(s.double)
+	}
+	o := p.plan.ports[late]
+	o.wrap(s.app.publishMiddleware)
+	late.bind(o, s.app.settings.defaults)
 }
 
 // standIn replaces the brokers by their double.
@@ -253,6 +279,7 @@ func (s *Service) fail(err error) {
 func (s *Service) beginDrain() {
 	s.begin.Do(func() {
 		s.draining.Store(true)
+		s.limit, s.endLimit = context.WithCancelCause(s.settleCtx)
 		go s.drain()
 	})
 }

@@ -33,7 +33,10 @@ func (c *consumer) giveBack(f *frame, cause error) {
 // delay and counts deliveries, so that the count of attempts survives a crash;
 // else, and always under ByKey, it is parked here.
 func (c *consumer) retry(f *frame, delay time.Duration, cause error) {
-	if c.plan.properties.CountsDeliveries && f.lane == nil {
+	// Beyond the guard against messages that end the process, the broker's count
+	// must not grow by what the handler asked for.
+	guarded := c.plan.most > 0 && f.delivery.attempt >= c.plan.most
+	if c.plan.properties.CountsDeliveries && f.lane == nil && !guarded {
 		err := broker.NackAfter(c.settleCtx, f.delivery.msg, delay)
 		if err == nil || isFinal(err) {
 			c.settle(f, OutcomeRetried, cause, err)
@@ -79,7 +82,13 @@ func (c *consumer) finish(f *frame, o Outcome, cause error) {
 }
 
 // attemptEnded tells the hooks and the observers how an attempt ended.
+//
+// Once: a parked delivery that is let go later had its attempt ended when it was parked.
 func (c *consumer) attemptEnded(f *frame, o Outcome, cause error) {
+	if f.ended {
+		return
+	}
+	f.ended = true
 	if f.element {
 		f.outcome.Store(uint32(o))
 	}
