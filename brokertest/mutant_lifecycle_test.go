@@ -190,7 +190,7 @@ var lifecycleMutants = []mutant{
 		},
 	},
 	{
-		"Shutdown blocks while a delivery is unsettled", "lifecycle/shutdown-dead-context", "did not return",
+		"Shutdown blocks, whatever its context", "lifecycle/shutdown-dead-context", "did not return",
 		func(r *rig) {
 			brokers(func(b *faultyBroker) {
 				b.shutdown = func(context.Context) error {
