@@ -148,41 +148,43 @@ func checkMemory(e *env) error {
 		return err
 	}
 	const size = 512 // of a payload
-	first, rest := e.h.Bulk/5, e.h.Bulk-e.h.Bulk/5
+	first := e.h.Bulk / 5
 	if _, err := pump(e, l, s, 0, first, size); err != nil {
 		return err
 	}
-	// The memory is that of the whole process, in which other tests may run. What is
-	// kept of each message is kept each time.
-	const rounds = 3
-	for round := range rounds {
+	// The memory is that of the whole process, in which other tests may run. Two
+	// rounds that agree decide.
+	var grown, fine int
+	for round := 0; ; round++ {
 		before := heapInUse()
 		for range 4 { // somebody may hold something for a while
 			e.wait(e.h.Quiet / 4)
 			before = min(before, heapInUse())
 		}
-		sample, err := pump(e, l, s, first+round*rest, rest, size)
+		n := 2 * e.h.Bulk / 5
+		sample, err := pump(e, l, s, first+round*n, n, size)
 		if err != nil {
 			return err
 		}
-		grown := e.eventually(func() string {
+		err = e.eventually(func() string {
 			after := heapInUse()
-			if after <= before+uint64(rest)*size/8+4<<20 {
+			if after <= before+uint64(n)*size/8+4<<20 {
 				return ""
 			}
-			return fmt.Sprintf("%d KiB were in use, after %d more messages of %d bytes it is %d KiB", before>>10, rest, size, after>>10)
+			return fmt.Sprintf("%d KiB were in use, after %d more messages of %d bytes it is %d KiB", before>>10, n, size, after>>10)
 		})
-		if err := e.eventually(func() string { return referredTo(sample) }); err != nil {
+		if kept := e.eventually(func() string { return referredTo(sample) }); kept != nil {
+			return kept
+		}
+		if err != nil {
+			grown++
+		} else {
+			fine++
+		}
+		if grown == 2 || fine == 2 {
 			return err
 		}
-		if grown == nil {
-			return nil
-		}
-		if round == rounds-1 {
-			return grown
-		}
 	}
-	return nil
 }
 
 // referredTo says whether too much of a sample is still there.
