@@ -156,8 +156,8 @@ func (b *Broker) queue(name string) (*queue, error) {
 	if q := b.queues[name]; q != nil {
 		return q, nil
 	}
-	q, err := openQueue(b.root, name, b.id, !b.config.NoSync)
-	if err != nil {
+	q := &queue{name: name, root: b.root, id: b.id, sync: !b.config.NoSync, subs: make(map[*subscription]struct{})}
+	if err := q.makeFolders(); err != nil {
 		return nil, err
 	}
 	b.queues[name] = q
@@ -182,6 +182,9 @@ func (b *Broker) subscribe(ctx context.Context, name string, limit int) (broker.
 		return nil, fail("subscribe", name, nil, err)
 	}
 	q, err := b.queue(name)
+	if err == nil {
+		err = q.makeFolders() // a folder that was removed since is there again
+	}
 	if err == nil {
 		err = q.reclaim(ctx)
 	}

@@ -333,6 +333,18 @@ func TestRemovedQueue(t *testing.T) {
 	if _, err := sub.Receive(t.Context()); !errors.Is(err, broker.ErrNotFound) {
 		t.Errorf("Receive answers %v", err)
 	}
+
+	// A new subscription makes it anew.
+	sub = subscribe(t, b)
+	publish(t, b, "a")
+	if err := os.RemoveAll(filepath.Join(dir, "orders", "claimed")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sub.Receive(t.Context()); !errors.Is(err, broker.ErrNotFound) {
+		t.Errorf("without a folder for claims Receive answers %v", err)
+	}
+	receive(t, subscribe(t, b), "a", 1)
+
 	if err := b.Health(t.Context()); err != nil {
 		t.Errorf("Health answers %v", err)
 	}

@@ -3,6 +3,7 @@ package dirbroker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"sync"
 	"time"
@@ -22,6 +23,11 @@ type delivery struct {
 
 	mu   sync.Mutex // held while a settlement works: a second one waits for its result
 	done error      // nil: unsettled; else what settling answers
+}
+
+// String names the delivery and shows nothing of its content.
+func (d *delivery) String() string {
+	return fmt.Sprintf("dir message %s (delivery %d, %d bytes)", d.s.q.name, d.entry.count, len(d.payload))
 }
 
 // Name is the name of the queue.

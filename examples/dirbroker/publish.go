@@ -10,8 +10,8 @@ import (
 // publisher is the publisher of every queue of a broker.
 type publisher struct{ b *Broker }
 
-// Publish writes the message into its queue, whose folder is made where there is
-// none. A context that has ended publishes nothing; otherwise ctx is not asked.
+// Publish writes the message into its queue, whose folder is made when the broker uses
+// it for the first time. A context that has ended publishes nothing; otherwise ctx is not asked.
 // After any other error than ErrInvalid, ErrTooLarge, ErrNotConnected, ErrClosed and
 // a context error the message may have been published.
 func (p publisher) Publish(ctx context.Context, msg broker.OutgoingMessage) error {

@@ -37,15 +37,14 @@ type queue struct {
 	reclaimed time.Time                  // when reclaim ran last
 }
 
-// openQueue makes the folders of a queue.
-func openQueue(root *os.Root, name, id string, sync bool) (*queue, error) {
-	q := &queue{name: name, root: root, id: id, sync: sync, subs: make(map[*subscription]struct{})}
-	for _, dir := range []string{tmpDir, readyDir, path.Join(claimedDir, id), corruptDir} {
-		if err := root.MkdirAll(path.Join(name, dir), 0o700); err != nil {
-			return nil, err
+// makeFolders makes the folders that are not there.
+func (q *queue) makeFolders() error {
+	for _, dir := range []string{tmpDir, readyDir, path.Join(claimedDir, q.id), corruptDir} {
+		if err := q.root.MkdirAll(q.in(dir), 0o700); err != nil {
+			return err
 		}
 	}
-	return q, nil
+	return nil
 }
 
 func (q *queue) in(elements ...string) string {
@@ -112,17 +111,25 @@ func (q *queue) list(elements ...string) ([]entry, error) {
 	return entries, nil
 }
 
+// errTaken: somebody else was faster.
+var errTaken = errors.New("another consumer has the message")
+
 // claim takes the message e for this connection and reads it. The rename decides who
-// gets it: fs.ErrNotExist means that somebody else did.
+// gets it; errTaken means that somebody else did.
 func (q *queue) claim(e entry) (entry, content, error) {
 	mine := entry{seq: e.seq, from: e.from, count: e.count + 1}
-	if err := q.root.Rename(q.in(readyDir, e.String()), q.claimedBy(q.id, mine)); err != nil {
+	ready := q.in(readyDir, e.String())
+	if err := q.root.Rename(ready, q.claimedBy(q.id, mine)); err != nil {
+		// One of two is missing: the message, or the folder of our claims.
+		if _, gone := q.root.Stat(ready); errors.Is(gone, fs.ErrNotExist) {
+			err = errTaken
+		}
 		return mine, content{}, err
 	}
 	data, err := q.root.ReadFile(q.claimedBy(q.id, mine))
 	if err != nil {
 		// Back with it; should that fail as well, Shutdown does it.
-		return mine, content{}, errors.Join(errUnread, err, q.giveBack(q.id, mine, 0))
+		return mine, content{}, errors.Join(err, q.giveBack(q.id, mine, 0))
 	}
 	c, err := decode(data)
 	if err != nil {
@@ -130,8 +137,6 @@ func (q *queue) claim(e entry) (entry, content, error) {
 	}
 	return mine, c, nil
 }
-
-var errUnread = errors.New("the file was claimed and could not be read")
 
 // remove removes a claimed message.
 func (q *queue) remove(e entry) error { return q.root.Remove(q.claimedBy(q.id, e)) }

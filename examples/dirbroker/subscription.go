@@ -3,7 +3,6 @@ package dirbroker
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"log/slog"
 	"sync"
 	"time"
@@ -91,8 +90,8 @@ func (s *subscription) claim() (*delivery, error) {
 			return nil, err
 		}
 		mine, c, err := s.q.claim(e)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // another consumer has it
+		if errors.Is(err, errTaken) {
+			continue
 		}
 		if err != nil {
 			return nil, err
