@@ -174,45 +174,39 @@ func checkConcurrentSettling(e *env) error {
 	if err != nil {
 		return err
 	}
-	const workers = 8
-	all := numbered("m", 200)
-	deliveries := make(chan *delivery)
-	work := []func() error{
-		func() error { return l.publish(all...) },
-		func() error {
-			// The channel hands over: at most one is in hand beside those of the workers.
-			defer close(deliveries)
-			left := newTally(all)
-			for range all {
-				d, err := s.receive()
-				if err != nil {
-					return fmt.Errorf("%s: %w", left.missing(), err)
-				}
-				if !left.settled(d.text) {
-					return fmt.Errorf("%v came, which was not published", d)
-				}
-				select {
-				case deliveries <- d:
-				case <-e.ctx.Done():
-					return e.ctx.Err()
-				}
-			}
-			return nil
-		},
+	width := 8
+	if limit := l.limit(); limit > 0 {
+		width = min(width, limit)
 	}
-	for range workers {
-		work = append(work, func() error {
-			var first error
-			for d := range deliveries { // to the end, so that the receiver does not wait
-				if err := d.ack(); err != nil && first == nil {
-					first = err
-				}
-			}
-			return first
-		})
-	}
-	if err := e.together(work...); err != nil {
+	all := numbered("m", 25*width)
+	if err := l.publish(all...); err != nil {
 		return err
+	}
+	left := newTally(all)
+	for !left.isDone() {
+		// As many as may be in hand, the last one first, all of them at once.
+		begin := make(chan struct{})
+		acks := make([]func() error, width)
+		for i := range acks {
+			d, err := s.receive()
+			if err != nil {
+				return fmt.Errorf("%s: %w", left.missing(), err)
+			}
+			if !left.settled(d.text) {
+				return fmt.Errorf("%v came, which was not published", d)
+			}
+			acks[width-1-i] = func() error {
+				<-begin
+				return d.ack()
+			}
+		}
+		acks = append(acks, func() error {
+			close(begin)
+			return nil
+		})
+		if err := e.together(acks...); err != nil {
+			return err
+		}
 	}
 	return s.quiet()
 }
