@@ -317,6 +317,7 @@ func benchmark(b *testing.B, r rig) { benchmarkIn(b, r, 64) }
 func benchmarkIn(b *testing.B, r rig, inFlight int) {
 	r.run(inFlight)
 	b.ReportAllocs()
+	b.ResetTimer()
 	for left := b.N; left > 0; left -= inFlight {
 		r.run(min(left, inFlight))
 	}

@@ -14,12 +14,12 @@ import (
 // consumer runs one subscription.
 //
 // Its workers are goroutines that take turns in receiving. The right to receive
-// is one token: the worker that holds it takes the next thing to do, hands the
-// token on and does it. So there is one receiver at a time, a worker is free
+// is a baton: the worker that holds it takes the next thing to do, gives the baton
+// on and does it. So there is one receiver at a time, a worker is free
 // before Receive is called, and no message hops through a channel. Workers are
 // started as they are needed.
 //
-// What is to be done next is decided by next, which only the holder of the token
+// What is to be done next is decided by next, which only the holder of the baton
 // runs: a retry that is due goes before Receive. Whatever needs the holder's
 // attention (a due retry, a pause, the drain) sets the attention flag and
 // interrupts a Receive that waits, by cancelling its context; the context is made
@@ -40,9 +40,8 @@ type consumer struct {
 	// by the drain's grace.
 	handlerCtx, settleCtx context.Context
 
-	right   chan struct{} // the token; nil where there is one worker
-	waiting atomic.Int32  // workers that wait for the token
-	wake    chan struct{} // wakes a holder that waits for something else than a message
+	right *baton        // nil where there is one worker
+	wake  chan struct{} // wakes a holder that waits for something else than a message
 
 	attention atomic.Bool  // next must look at the fields under mu
 	inFlight  atomic.Int64 // unsettled: in hand or parked
@@ -113,7 +112,7 @@ func newConsumer(s *Service, p *subscriptionPlan) *consumer {
 		c.chain = p.middleware[i](c.chain)
 	}
 	if p.workers > 1 {
-		c.right = make(chan struct{}, 1)
+		c.right = newBaton()
 	}
 	if p.byKey {
 		c.lanes = newLanes(p.workers)
@@ -155,9 +154,6 @@ func (c *consumer) use(sub broker.Subscription) {
 // start makes the subscription work.
 func (c *consumer) start() {
 	c.recvCtx, c.recvCancel = context.WithCancel(context.WithoutCancel(c.settleCtx))
-	if c.right != nil {
-		c.right <- struct{}{}
-	}
 	c.mu.Lock()
 	defer c.unlock()
 	c.setState(StateRunning)
@@ -189,9 +185,7 @@ func (c *consumer) work(s *slot, ln *lane) {
 		c.finishLane(ln, s)
 		ln = nil
 		if c.right != nil {
-			c.waiting.Add(1)
-			<-c.right
-			c.waiting.Add(-1)
+			c.right.take()
 		}
 		var t task
 		var ok bool
@@ -200,11 +194,8 @@ func (c *consumer) work(s *slot, ln *lane) {
 		} else {
 			t, ln, ok = c.nextInLane(s)
 		}
-		if c.right != nil {
-			if ok && c.waiting.Load() == 0 {
-				c.grow()
-			}
-			c.right <- struct{}{}
+		if c.right != nil && !c.right.give() && ok {
+			c.grow()
 		}
 		if !ok {
 			ended = true
@@ -260,7 +251,7 @@ func (c *consumer) grow() {
 	}
 }
 
-// next waits for the next thing to do. It is called by the holder of the token
+// next waits for the next thing to do. It is called by the holder of the baton
 // alone. ok is false when the worker shall end. The slot is marked as busy.
 func (c *consumer) next(s *slot) (t task, ok bool) {
 	var err error

@@ -62,7 +62,11 @@ func (c *consumer) pause(ctx context.Context) error {
 	} else {
 		c.interrupt()
 	}
-	busy := c.right == nil && c.slots[0].began.Load() != 0
+	// Whoever begins to receive after this sees the attention flag first.
+	receiving := c.slots[0].began.Load() == 0
+	if c.right != nil {
+		receiving = c.right.isHeld()
+	}
 	c.unlock()
 	if closing != nil {
 		c.log.Warn("subscription is paused by closing it: the transport does not redeliver, what is published meanwhile is missed")
@@ -70,14 +74,11 @@ func (c *consumer) pause(ctx context.Context) error {
 			return err
 		}
 	}
-	if busy {
-		return nil // its worker has a message in hand and looks before it receives
+	if !receiving {
+		return nil
 	}
 	select {
 	case <-seen:
-		return nil
-	case <-c.right: // no worker receives; nil, and never ready, where there is one
-		c.right <- struct{}{}
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

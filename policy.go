@@ -276,6 +276,16 @@ func (p *policy) endless() bool {
 	return false
 }
 
+// endsAll reports a rule for every error, so that the defaults never apply.
+func (p *policy) endsAll() bool {
+	for i := range p.rules {
+		if p.rules[i].match.any {
+			return true
+		}
+	}
+	return false
+}
+
 // targets are all dead letters that the policy can choose.
 func (p *policy) targets() []string {
 	var names []string

@@ -25,6 +25,7 @@ type Rule struct {
 // Matcher says which errors a rule is for.
 type Matcher struct {
 	words   string
+	any     bool // it matches everything
 	matches func(error) bool
 	bad     error
 }
@@ -59,7 +60,7 @@ func As[E error]() Matcher {
 
 // AnyError matches every error: panics and undecodable payloads too.
 func AnyError() Matcher {
-	return Matcher{words: "any error", matches: func(error) bool { return true }}
+	return Matcher{words: "any error", any: true, matches: func(error) bool { return true }}
 }
 
 // DeadLetterTo sends a copy to name at once and acknowledges the message.

@@ -245,7 +245,7 @@ func (s *Service) warn(p *subscriptionPlan) {
 		log.Warn("delivery is at most once: the transport does not redeliver")
 	}
 	switch {
-	case p.byKey && p.policy.deadLetter == "":
+	case p.byKey && p.policy.deadLetter == "" && !p.policy.endsAll():
 		log.Warn("a key whose message keeps failing waits without end: no dead letter is declared")
 	case len(p.policy.targets()) == 0:
 		log.Info("no dead letter is declared: a message that keeps failing is retried without end")

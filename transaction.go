@@ -10,7 +10,8 @@ import (
 
 // commitReplies publishes replies and acknowledges their messages in one
 // transaction. from holds the index in run.live of each reply's message. After an
-// error nothing is visible, and every message has failed.
+// error every message has failed, and nothing is visible; only where the commit ended
+// with its context the outcome is unknown.
 func (c *consumer) commitReplies(ctx context.Context, run *batchRun, msgs []broker.OutgoingMessage, from []int) error {
 	if len(msgs) == 0 {
 		return nil
