@@ -178,7 +178,7 @@ func (s *benchSource) receive() bool {
 	return true
 }
 
-// passRight has the workers take turns in receiving, as the runtime does.
+// passRight has the workers take turns in receiving, by a channel.
 func passRight(workers int, s *benchSource, handle func()) (wait func()) {
 	var wg sync.WaitGroup
 	right := make(chan struct{}, 1)
@@ -221,7 +221,7 @@ func passLock(workers int, s *benchSource, handle func()) (wait func()) {
 }
 
 // passCond is passLock with a condition variable, on which a goroutine of a synctest
-// bubble may wait.
+// bubble may wait, as the runtime does.
 func passCond(workers int, s *benchSource, handle func()) (wait func()) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
