@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"time"
+)
+
+// A contest is entrants that take turns. The first is the base of the ratios.
+type contest struct {
+	name     string
+	inFlight int
+	traffic  traffic
+	entrants []entrant
+}
+
+type entrant struct {
+	name    string
+	start   func(p probe, t traffic) (*rig, error)
+	traffic *traffic // instead of the contest's; nil for that
+}
+
+// rig is a started entrant.
+type rig struct {
+	send func(i int) error // publishes message i; one goroutine calls it
+	stop func() error
+	held float64 // bytes for each subscription, where that is measured
+}
+
+// probe is what the handlers call, the same on all sides: raw for a payload, order for
+// an order that gets no reply, reply for a reply that was read.
+type probe struct {
+	raw   func(payload []byte)
+	order func(o Order)
+	reply func(c Confirmation)
+}
+
+// traffic is what is sent.
+type traffic struct {
+	payload func(i int) []byte
+	key     func(i int) []byte // nil for none
+	order   func(i int) Order
+}
+
+// flight bounds the messages in flight, outside of what is measured: a slot is taken
+// before a message is published, and given back by the handler.
+type flight chan struct{}
+
+func (f flight) probe() probe {
+	return probe{
+		raw:   func([]byte) { <-f },
+		order: func(Order) { <-f },
+		reply: func(Confirmation) { <-f },
+	}
+}
+
+// stuck is how long a message may take until the run gives up.
+const stuck = 30 * time.Second
+
+// take takes n slots.
+func (f flight) take(ctx context.Context, n int) error {
+	timer := time.NewTimer(stuck)
+	defer timer.Stop()
+	for range n {
+		select {
+		case f <- struct{}{}:
+		case <-timer.C:
+			return errors.New("messages were published and not handled")
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// pass sends n messages and returns when all are handled.
+func (f flight) pass(ctx context.Context, r *rig, n int) error {
+	for i := range n {
+		f <- struct{}{}
+		if err := r.send(i); err != nil {
+			return err
+		}
+	}
+	if err := f.take(ctx, cap(f)); err != nil {
+		return err
+	}
+	for range cap(f) {
+		<-f
+	}
+	return nil
+}
+
+// sample is one measurement, for each message.
+type sample struct{ ns, cpu, allocs, bytes float64 } // cpu is 0 where it is not known
+
+// runner is an entrant that runs.
+type runner struct {
+	name    string
+	rig     *rig
+	flight  flight
+	count   int // messages of a sample
+	samples []sample
+}
+
+func (r *runner) measure(ctx context.Context) (sample, error) {
+	runtime.GC() // nobody pays for the garbage of the one before
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	cpuBefore, _ := cpuTime()
+	begun := time.Now()
+	err := r.flight.pass(ctx, r.rig, r.count)
+	took := time.Since(begun)
+	cpuAfter, _ := cpuTime()
+	runtime.ReadMemStats(&after)
+	n := float64(r.count)
+	return sample{
+		ns:     float64(took.Nanoseconds()) / n,
+		cpu:    float64((cpuAfter - cpuBefore).Nanoseconds()) / n,
+		allocs: float64(after.Mallocs-before.Mallocs) / n,
+		bytes:  float64(after.TotalAlloc-before.TotalAlloc) / n,
+	}, err
+}
+
+const minCount = 64
+
+// calibrate warms the rig up and finds how many messages take about d.
+func (r *runner) calibrate(ctx context.Context, d time.Duration) error {
+	for r.count = minCount; ; r.count *= 2 {
+		begun := time.Now()
+		if err := r.flight.pass(ctx, r.rig, r.count); err != nil {
+			return err
+		}
+		if took := time.Since(begun); took >= d/4 {
+			r.count = max(minCount, int(float64(r.count)*float64(d)/float64(took)))
+			return nil
+		}
+	}
+}
+
+// run measures the contest. What was started is stopped.
+func (c contest) run(ctx context.Context, s settings) (result Case, err error) {
+	var runners []*runner
+	defer func() {
+		for _, r := range runners {
+			err = errors.Join(err, r.rig.stop())
+		}
+	}()
+	for _, e := range c.entrants {
+		r := &runner{name: e.name, flight: make(flight, c.inFlight)}
+		t := c.traffic
+		if e.traffic != nil {
+			t = *e.traffic
+		}
+		if r.rig, err = e.start(r.flight.probe(), t); err != nil {
+			return Case{}, fmt.Errorf("%s: %w", e.name, err)
+		}
+		runners = append(runners, r)
+		if err = r.calibrate(ctx, s.sample); err != nil {
+			return Case{}, fmt.Errorf("%s: %w", e.name, err)
+		}
+	}
+	err = rounds(s.rounds, len(runners), func(i int, counts bool) error {
+		r := runners[i]
+		got, err := r.measure(ctx)
+		if err != nil {
+			return fmt.Errorf("%s: %w", r.name, err)
+		}
+		if counts {
+			r.samples = append(r.samples, got)
+		}
+		return ctx.Err()
+	})
+	if err != nil {
+		return Case{}, err
+	}
+	return summarizeCase(c.name, runners), nil
+}
+
+// rounds lets n entrants take turns, one round more than count; the first does not
+// count.
+func rounds(count, n int, turn func(entrant int, counts bool) error) error {
+	for round := range count + 1 {
+		for i := range n {
+			if err := turn(i, round > 0); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func summarizeCase(name string, runners []*runner) Case {
+	c := Case{Name: name}
+	var base, baseCPU []float64
+	for i, r := range runners {
+		var ns, cpu, allocs, bytes []float64
+		for _, s := range r.samples {
+			ns, cpu = append(ns, s.ns), append(cpu, s.cpu)
+			allocs, bytes = append(allocs, s.allocs), append(bytes, s.bytes)
+		}
+		row := Row{Name: r.name, Time: ptr(summarize(ns)), Allocs: ptr(median(allocs)), Bytes: ptr(median(bytes))}
+		if i == 0 {
+			base, baseCPU = ns, cpu
+		} else {
+			row.Ratio = ptr(summarize(ratios(ns, base)))
+			row.Verdict = verdict(*row.Ratio)
+		}
+		if slices.Min(cpu) > 0 && slices.Min(baseCPU) > 0 {
+			row.CPU = ptr(summarize(cpu))
+			if i > 0 {
+				row.CPURatio = ptr(summarize(ratios(cpu, baseCPU)))
+			}
+		}
+		if r.rig.held > 0 {
+			row.Held = &r.rig.held
+		}
+		c.Rows = append(c.Rows, row)
+	}
+	return c
+}
+
+func ptr[T any](v T) *T { return &v }

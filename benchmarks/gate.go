@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// A goal is what gostream must reach against a peer, or in allocations.
+type goal struct {
+	work   work
+	peers  []string // whose time is to be at least times that of gostream
+	times  float64
+	allocs func() (float64, error)
+}
+
+// goals are looked at with 64 messages in flight.
+var goals = []goal{
+	{noop, []string{"watermill"}, 15, func() (float64, error) { return 3, nil }},
+	{jsonReply, []string{"watermill", "watermill cqrs"}, 4, func() (float64, error) {
+		n, err := jsonAllocs()
+		return n + 5, err
+	}},
+}
+
+const (
+	// margin is how far a ratio may miss its goal: the machine may be noisy. One of
+	// the two ratios, of the time and of the CPU time, must keep within it.
+	margin = 2
+	// slack is for the allocations that are not of a message: those of the runtime.
+	slack = 0.05
+	// gateRounds and gateSample keep the gate far under two minutes.
+	gateRounds = 5
+	gateSample = 200 * time.Millisecond
+)
+
+var errGate = errors.New("benchmarks: a goal was missed")
+
+// gate measures what the goals are about and compares.
+func gate(ctx context.Context, s settings, out io.Writer) error {
+	s.rounds, s.sample = gateRounds, gateSample
+	missed := false
+	fmt.Fprint(out, thisMachine())
+	for _, g := range goals {
+		limit, err := g.allocs()
+		if err != nil {
+			return err
+		}
+		c, err := peers(g.work, 64, false).run(ctx, s)
+		if err != nil {
+			return err
+		}
+		for _, line := range g.check(c, limit) {
+			missed = missed || line.missed
+			fmt.Fprintln(out, line)
+		}
+	}
+	if missed {
+		return errGate
+	}
+	return nil
+}
+
+// line is one comparison of the gate.
+type line struct {
+	text   string
+	missed bool
+}
+
+func (l line) String() string {
+	if l.missed {
+		return "MISSED  " + l.text
+	}
+	return "ok      " + l.text
+}
+
+// check compares a case with the goal. A row that is not there is a miss.
+func (g goal) check(c Case, allocs float64) []line {
+	var lines []line
+	row, ok := c.row("gostream")
+	got := -1.0
+	if ok {
+		got = *row.Allocs
+	}
+	lines = append(lines, line{
+		fmt.Sprintf("%s: %.2f allocations a message, at most %.0f", c.Name, got, allocs),
+		!ok || got > allocs+slack,
+	})
+	for _, name := range g.peers {
+		row, ok := c.row(name)
+		var wall, cpu Summary
+		if ok && row.Ratio != nil {
+			wall = *row.Ratio
+		}
+		if ok && row.CPURatio != nil {
+			cpu = *row.CPURatio
+		}
+		lines = append(lines, line{
+			fmt.Sprintf("%s: %s needs %s of the time (%s – %s), %s of the CPU time; the goal is %s, the gate %s",
+				c.Name, name, times(wall.Median), times(wall.Min), times(wall.Max), times(cpu.Median), times(g.times), times(g.times/margin)),
+			max(wall.Median, cpu.Median) < g.times/margin,
+		})
+	}
+	return lines
+}
+
+func (c Case) row(name string) (Row, bool) {
+	for _, r := range c.Rows {
+		if r.Name == name {
+			return r, true
+		}
+	}
+	return Row{}, false
+}

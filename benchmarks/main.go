@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+	case errors.Is(err, errUsage):
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	default:
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+var errUsage = errors.New("benchmarks")
+
+const (
+	defaultRounds = 7
+	minRounds     = 5 // counted; one more is thrown away
+	defaultSample = 150 * time.Millisecond
+)
+
+// settings is what the flags say.
+type settings struct {
+	only   []string
+	rounds int
+	sample time.Duration // about how long one measurement takes
+	json   bool
+	gate   bool
+}
+
+// groups are what -only names, in the order in which they run.
+var groups = []struct {
+	name  string
+	cases func() []contest
+}{
+	{"in-process", inProcess},
+	{"growth", growth},
+	{"latency", nil}, // not a contest: see latency.go
+}
+
+func groupNames() []string {
+	names := make([]string, len(groups))
+	for i, g := range groups {
+		names[i] = g.name
+	}
+	return names
+}
+
+// parse reads the flags. A mistake is an errUsage.
+func parse(args []string, usage io.Writer) (settings, error) {
+	var s settings
+	var only string
+	f := flag.NewFlagSet("benchmarks", flag.ContinueOnError)
+	f.SetOutput(usage)
+	f.StringVar(&only, "only", "", "the groups to run, with commas between them: "+strings.Join(groupNames(), ", ")+" (all)")
+	f.IntVar(&s.rounds, "rounds", defaultRounds, fmt.Sprintf("the rounds that count, at least %d; one more is thrown away", minRounds))
+	f.DurationVar(&s.sample, "sample", defaultSample, "about how long one measurement takes")
+	f.BoolVar(&s.json, "json", false, "print JSON instead of tables")
+	f.BoolVar(&s.gate, "gate", false, "check the goals alone, with a margin for a noisy machine; exit code 1 on a miss")
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return s, err
+		}
+		return s, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	var mistakes []error
+	if f.NArg() > 0 {
+		mistakes = append(mistakes, fmt.Errorf("unexpected argument %q", f.Arg(0)))
+	}
+	if s.rounds < minRounds {
+		mistakes = append(mistakes, fmt.Errorf("-rounds %d: at least %d must count", s.rounds, minRounds))
+	}
+	if s.sample <= 0 {
+		mistakes = append(mistakes, fmt.Errorf("-sample %v: it must be positive", s.sample))
+	}
+	if only != "" {
+		for name := range strings.SplitSeq(only, ",") {
+			name = strings.TrimSpace(name)
+			if !known(name) {
+				mistakes = append(mistakes, fmt.Errorf("-only %q: there is no such group, there are %s", name, strings.Join(groupNames(), ", ")))
+			}
+			s.only = append(s.only, name)
+		}
+	}
+	if s.gate && only != "" {
+		mistakes = append(mistakes, errors.New("-gate chooses what it runs: leave -only out"))
+	}
+	if s.gate && s.json {
+		mistakes = append(mistakes, errors.New("-gate prints lines, not JSON: leave -json out"))
+	}
+	if len(mistakes) > 0 {
+		return s, fmt.Errorf("%w: %w", errUsage, errors.Join(mistakes...))
+	}
+	return s, nil
+}
+
+func known(name string) bool {
+	for _, g := range groups {
+		if g.name == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (s settings) wants(group string) bool {
+	for _, name := range s.only {
+		if name == group {
+			return true
+		}
+	}
+	return len(s.only) == 0
+}
+
+// run is main without the process. Progress goes to progress, results to out.
+func run(ctx context.Context, args []string, out, progress io.Writer) error {
+	s, err := parse(args, progress)
+	if err != nil {
+		return err
+	}
+	if s.gate {
+		return gate(ctx, s, out)
+	}
+	report := Report{Machine: thisMachine(), Rounds: s.rounds}
+	for _, g := range groups {
+		if !s.wants(g.name) {
+			continue
+		}
+		fmt.Fprintf(progress, "%s …\n", g.name)
+		group := Group{Name: g.name}
+		if g.cases == nil {
+			group.Cases, err = latency(ctx, s)
+		} else {
+			group.Cases, err = runAll(ctx, s, g.cases())
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", g.name, err)
+		}
+		report.Groups = append(report.Groups, group)
+	}
+	report.LoadAfter = load()
+	if s.json {
+		return report.writeJSON(out)
+	}
+	return report.writeTable(out)
+}
+
+func runAll(ctx context.Context, s settings, contests []contest) ([]Case, error) {
+	var cases []Case
+	for _, c := range contests {
+		result, err := c.run(ctx, s)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", c.name, err)
+		}
+		cases = append(cases, result)
+	}
+	return cases, nil
+}
