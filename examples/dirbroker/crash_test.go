@@ -33,7 +33,9 @@ func TestMain(m *testing.M) {
 
 // play claims everything, or publishes without end. It prints a line for each.
 func play(part, dir string) error {
-	ctx := context.Background()
+	// It ends by itself where the test that should kill it is no more.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
 	b := dirbroker.New(dirbroker.Config{Dir: dir, NoSync: true})
 	if err := b.Connect(ctx); err != nil {
 		return err
