@@ -323,36 +323,39 @@ func TestHooksFromMiddleware(t *testing.T) {
 // taken runs, one that was refused does not.
 func TestHooksAreAddedConcurrently(t *testing.T) {
 	onStand(t, func(t *testing.T, s *stand) {
+		const adders, messages = 4, 200
 		var taken, ran, early atomic.Int64
 		var done sync.WaitGroup
 		s.router.Handle("parcels", gostream.Consume(func(ctx context.Context, _ string) error {
+			begin := make(chan struct{})
 			var begun sync.WaitGroup
-			for range 8 {
+			for range adders {
 				begun.Add(1)
 				done.Go(func() {
 					add := func() bool { return gostream.AfterAck(ctx, func(context.Context) { ran.Add(1) }) }
+					<-begin
 					if add() {
 						taken.Add(1)
 						early.Add(1)
 					}
 					begun.Done()
-					for add() {
+					for n := 0; n < 1000 && add(); n++ {
 						taken.Add(1)
-						runtime.Gosched()
 					}
 				})
 			}
+			close(begin)
 			begun.Wait()
 			return nil
 		}))
 		s.start()
-		for range 20 {
+		for range messages {
 			s.send("parcels", "x")
 			done.Wait()
 		}
 		synctest.Wait()
-		if early.Load() != 160 {
-			t.Errorf("%d hooks were taken while the handler ran, want 160", early.Load())
+		if early.Load() != adders*messages {
+			t.Errorf("%d hooks were taken while the handler ran, want %d", early.Load(), adders*messages)
 		}
 		if taken.Load() != ran.Load() {
 			t.Errorf("%d hooks were taken, %d ran", taken.Load(), ran.Load())
