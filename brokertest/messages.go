@@ -323,22 +323,35 @@ func (e *env) extend(d *delivery) error {
 }
 
 func checkLeaseExtend(e *env) error {
-	_, _, d, err := e.leased("m")
-	if err != nil {
-		return err
+	const attempts = 3
+	for i := range attempts {
+		_, _, d, err := e.leased(fmt.Sprintf("m%d", i))
+		if err != nil {
+			return err
+		}
+		before, _ := broker.LeaseUntil(d.IncomingMessage)
+		full := time.Until(before)
+		e.wait(full / 4)
+		asked := time.Now()
+		err = e.extend(d)
+		if time.Now().After(before) {
+			continue // a busy machine: too late to ask
+		}
+		if err != nil {
+			return fmt.Errorf("ExtendLease: %w", err)
+		}
+		// A clock that counts in seconds may show up to one less.
+		after, _ := broker.LeaseUntil(d.IncomingMessage)
+		short := asked.Add(full - full/8).Sub(after)
+		if full >= 4*time.Second {
+			short -= time.Second
+		}
+		if short > 0 || after.Before(before) {
+			return fmt.Errorf("a lease of %v ended at %v; extended after a quarter of it, it ends at %v", full.Round(time.Millisecond), before, after)
+		}
+		return d.ack()
 	}
-	before, _ := broker.LeaseUntil(d.IncomingMessage)
-	full := time.Until(before)
-	e.wait(full / 4)
-	if err := e.extend(d); err != nil {
-		return fmt.Errorf("ExtendLease: %w", err)
-	}
-	// A clock that counts in seconds may show up to one less.
-	after, _ := broker.LeaseUntil(d.IncomingMessage)
-	if !after.After(before) && full < 4*time.Second || after.Before(before) {
-		return fmt.Errorf("a lease of %v ended at %v; extended after a quarter of it, it ends at %v", full.Round(time.Millisecond), before, after)
-	}
-	return d.ack()
+	return fmt.Errorf("the kit came too late to extend the lease, %d times: the lease of the harness is too short for this machine", attempts)
 }
 
 func checkLeaseLost(e *env) error {
