@@ -504,9 +504,13 @@ func policyMistakes() []mistake {
 	return []mistake{
 		{name: "attempts with nothing after them", make: func(r *checkRig) {
 			r.handle("attempts-alone", rules(anyError.Retry(once.Attempts(3))))
+			inner := gostream.NewRouter(gostream.DeadLetterTo("dead"))
+			inner.Handle("attempts-without", gostream.Consume(takeOrder), gostream.NoDeadLetter(), rules(anyError.Retry(once.Attempts(5))))
+			r.onMemory.Include(inner)
 			r.handle("attempts-twice", rules(gostream.Is(context.Canceled).Retry(once.Attempts(3)), anyError.Retry(once.Attempts(4))))
 		}, want: []string{
 			`subscription "attempts-alone": rule "any error": Attempts(3) has nothing after it: add ThenDeadLetterTo, ThenReject, ThenIgnore or ThenFailFast, or declare DeadLetterTo`,
+			`subscription "attempts-without": rule "any error": Attempts(5) has nothing after it`,
 			`subscription "attempts-twice": rule "error is \"context canceled\"": Attempts(3) has nothing after it`,
 			`subscription "attempts-twice": rule "any error": Attempts(4) has nothing after it`,
 		}},

@@ -331,6 +331,10 @@ func TestPolicyNearestWins(t *testing.T) {
 	if p.deadLetter != "router.dead" || p.panics != PanicAsError || p.undecodable != UndecodableReject {
 		t.Errorf("the policy is %+v", p)
 	}
+	p = policyOf(t, one(NoDeadLetter()), router, app)
+	if p.deadLetter != "" || len(p.targets()) != 0 || p.panics != PanicAsError {
+		t.Errorf("the policy is %+v", p)
+	}
 	p = policyOf(t, one(DeadLetterTo("own.dead"), OnUndecodable(UndecodableKeep), RetryBackoff(Constant(1))), router, app)
 	if p.deadLetter != "own.dead" || p.undecodable != UndecodableKeep || p.retry.initial != 1 {
 		t.Errorf("the policy is %+v", p)
