@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -45,52 +46,75 @@ type traffic struct {
 	order   func(i int) Order
 }
 
-// flight bounds the messages in flight, outside of what is measured: a slot is taken
-// before a message is published, and given back by the handler.
-type flight chan struct{}
+// flight bounds the messages in flight, outside of what is measured and the same on
+// all sides. The publisher goes on until limit are in flight, and then waits until half
+// of them are handled: one wake-up for many messages, or what is measured would be the
+// waking of goroutines. With a limit of 1 it waits for each.
+type flight struct {
+	limit  int64
+	sent   int64 // the publisher's
+	done   atomic.Int64
+	wanted atomic.Int64 // done must reach this to wake the publisher; 0: it does not wait
+	wake   chan struct{}
+}
 
-func (f flight) probe() probe {
+func newFlight(limit int) *flight {
+	return &flight{limit: int64(limit), wake: make(chan struct{}, 1)}
+}
+
+// handled is called for each message that was handled.
+func (f *flight) handled() {
+	done := f.done.Add(1)
+	if w := f.wanted.Load(); w != 0 && done >= w && f.wanted.CompareAndSwap(w, 0) {
+		f.wake <- struct{}{}
+	}
+}
+
+// wait waits until so many were handled.
+func (f *flight) wait(ctx context.Context, until int64) error {
+	if f.done.Load() >= until {
+		return nil
+	}
+	f.wanted.Store(until)
+	if f.done.Load() >= until && f.wanted.CompareAndSwap(until, 0) {
+		return nil // nobody wakes us any more
+	}
+	select {
+	case <-f.wake:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("of %d messages %d were handled: %w", f.sent, f.done.Load(), context.Cause(ctx))
+	}
+}
+
+func (f *flight) probe() probe {
 	return probe{
-		raw:   func([]byte) { <-f },
-		order: func(Order) { <-f },
-		reply: func(Confirmation) { <-f },
+		raw:   func([]byte) { f.handled() },
+		order: func(Order) { f.handled() },
+		reply: func(Confirmation) { f.handled() },
 	}
 }
 
-// stuck is how long a message may take until the run gives up.
-const stuck = 30 * time.Second
+// stuck is how long a pass may take.
+const stuck = time.Minute
 
-// take takes n slots.
-func (f flight) take(ctx context.Context, n int) error {
-	timer := time.NewTimer(stuck)
-	defer timer.Stop()
-	for range n {
-		select {
-		case f <- struct{}{}:
-		case <-timer.C:
-			return errors.New("messages were published and not handled")
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
-}
-
-// pass sends n messages and returns when all are handled.
-func (f flight) pass(ctx context.Context, r *rig, n int) error {
+// pass sends n messages and returns when all are handled. After an error f cannot be
+// used again.
+func (f *flight) pass(ctx context.Context, r *rig, n int) error {
+	ctx, cancel := context.WithTimeout(ctx, stuck)
+	defer cancel()
 	for i := range n {
-		f <- struct{}{}
+		if f.sent-f.done.Load() >= f.limit {
+			if err := f.wait(ctx, f.sent-f.limit/2); err != nil {
+				return err
+			}
+		}
+		f.sent++
 		if err := r.send(i); err != nil {
 			return err
 		}
 	}
-	if err := f.take(ctx, cap(f)); err != nil {
-		return err
-	}
-	for range cap(f) {
-		<-f
-	}
-	return nil
+	return f.wait(ctx, f.sent)
 }
 
 // sample is one measurement, for each message.
@@ -100,7 +124,7 @@ type sample struct{ ns, cpu, allocs, bytes float64 } // cpu is 0 where it is not
 type runner struct {
 	name    string
 	rig     *rig
-	flight  flight
+	flight  *flight
 	count   int // messages of a sample
 	samples []sample
 }
@@ -149,7 +173,7 @@ func (c contest) run(ctx context.Context, s settings) (result Case, err error) {
 		}
 	}()
 	for _, e := range c.entrants {
-		r := &runner{name: e.name, flight: make(flight, c.inFlight)}
+		r := &runner{name: e.name, flight: newFlight(c.inFlight)}
 		t := c.traffic
 		if e.traffic != nil {
 			t = *e.traffic

@@ -13,22 +13,22 @@ type goal struct {
 	work   work
 	peers  []string // whose time is to be at least times that of gostream
 	times  float64
+	gate   float64 // below this the gate fails
 	allocs func() (float64, error)
 }
 
-// goals are looked at with 64 messages in flight.
+// goals are looked at with 64 messages in flight. The gate is far below the goal, since
+// the machine may be noisy, and one of the two ratios, of the time and of the CPU time,
+// is enough to pass. docs/benchmarks.md says which goals are reached.
 var goals = []goal{
-	{noop, []string{"watermill"}, 15, func() (float64, error) { return 3, nil }},
-	{jsonReply, []string{"watermill", "watermill cqrs"}, 4, func() (float64, error) {
+	{noop, []string{"watermill"}, 15, 5, func() (float64, error) { return 3, nil }},
+	{jsonReply, []string{"watermill", "watermill cqrs"}, 4, 2, func() (float64, error) {
 		n, err := jsonAllocs()
 		return n + 5, err
 	}},
 }
 
 const (
-	// margin is how far a ratio may miss its goal: the machine may be noisy. One of
-	// the two ratios, of the time and of the CPU time, must keep within it.
-	margin = 2
 	// slack is for the allocations that are not of a message: those of the runtime.
 	slack = 0.05
 	// gateRounds and gateSample keep the gate far under two minutes.
@@ -99,8 +99,8 @@ func (g goal) check(c Case, allocs float64) []line {
 		}
 		lines = append(lines, line{
 			fmt.Sprintf("%s: %s needs %s of the time (%s – %s), %s of the CPU time; the goal is %s, the gate %s",
-				c.Name, name, times(wall.Median), times(wall.Min), times(wall.Max), times(cpu.Median), times(g.times), times(g.times/margin)),
-			max(wall.Median, cpu.Median) < g.times/margin,
+				c.Name, name, times(wall.Median), times(wall.Min), times(wall.Max), times(cpu.Median), times(g.times), times(g.gate)),
+			max(wall.Median, cpu.Median) < g.gate,
 		})
 	}
 	return lines

@@ -31,7 +31,7 @@ func TestEveryGrowthEntrantHandlesEachMessageOnce(t *testing.T) {
 
 // Every name of the subscriptions has its turn, and what they hold is measured.
 func TestSubscriptionGrowthMeasuresWhatIsHeld(t *testing.T) {
-	r, err := shape{subscriptions: 1000}.start(make(flight, 1).probe(), same())
+	r, err := shape{subscriptions: 1000}.start(newFlight(1).probe(), same())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,7 +39,7 @@ type pacedEntrant struct {
 // message was published.
 type stopwatch struct {
 	began   time.Time
-	flight  flight
+	flight  *flight
 	paced   bool // written while nothing is in flight
 	took    []float64
 	handled atomic.Int64
@@ -54,7 +54,7 @@ func (w *stopwatch) payload(int) []byte {
 
 func (w *stopwatch) raw(payload []byte) {
 	if !w.paced {
-		<-w.flight
+		w.flight.handled()
 		return
 	}
 	took := time.Since(w.began) - time.Duration(binary.BigEndian.Uint64(payload))
@@ -114,7 +114,7 @@ func paced(ctx context.Context, s settings, entrants []pacedEntrant) (result Cas
 		}
 	}()
 	for _, e := range entrants {
-		p := &paced{runner: runner{name: e.name, flight: make(flight, latencyFlight)}}
+		p := &paced{runner: runner{name: e.name, flight: newFlight(latencyFlight)}}
 		p.watch = &stopwatch{began: time.Now(), flight: p.flight}
 		if p.rig, err = e.start(probe{raw: p.watch.raw}, traffic{payload: p.watch.payload}); err != nil {
 			return Case{}, fmt.Errorf("%s: %w", e.name, err)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"time"
 )
@@ -32,6 +33,7 @@ var errUsage = errors.New("benchmarks")
 const (
 	defaultRounds = 7
 	minRounds     = 5 // counted; one more is thrown away
+	defaultHeap   = 64
 	defaultSample = 150 * time.Millisecond
 )
 
@@ -42,6 +44,7 @@ type settings struct {
 	sample time.Duration // about how long one measurement takes
 	json   bool
 	gate   bool
+	heap   int // MiB that are held while measuring
 }
 
 // groups are what -only names, in the order in which they run.
@@ -71,6 +74,7 @@ func parse(args []string, usage io.Writer) (settings, error) {
 	f.StringVar(&only, "only", "", "the groups to run, with commas between them: "+strings.Join(groupNames(), ", ")+" (all)")
 	f.IntVar(&s.rounds, "rounds", defaultRounds, fmt.Sprintf("the rounds that count, at least %d; one more is thrown away", minRounds))
 	f.DurationVar(&s.sample, "sample", defaultSample, "about how long one measurement takes")
+	f.IntVar(&s.heap, "heap", defaultHeap, "MiB that are held meanwhile, as a service holds something; 0 shows the collector with an empty heap")
 	f.BoolVar(&s.json, "json", false, "print JSON instead of tables")
 	f.BoolVar(&s.gate, "gate", false, "check the goals alone, with a margin for a noisy machine; exit code 1 on a miss")
 	if err := f.Parse(args); err != nil {
@@ -85,6 +89,9 @@ func parse(args []string, usage io.Writer) (settings, error) {
 	}
 	if s.rounds < minRounds {
 		mistakes = append(mistakes, fmt.Errorf("-rounds %d: at least %d must count", s.rounds, minRounds))
+	}
+	if s.heap < 0 {
+		mistakes = append(mistakes, fmt.Errorf("-heap %d: it must not be negative", s.heap))
 	}
 	if s.sample <= 0 {
 		mistakes = append(mistakes, fmt.Errorf("-sample %v: it must be positive", s.sample))
@@ -134,6 +141,8 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
+	ballast := make([]byte, s.heap<<20)
+	defer runtime.KeepAlive(ballast)
 	if s.gate {
 		return gate(ctx, s, out)
 	}

@@ -24,6 +24,7 @@ func TestFlags(t *testing.T) {
 		{"-only growth,", `"": there is no such group`},
 		{"-rounds 4", "-rounds 4: at least 5 must count"},
 		{"-rounds many", "invalid value"},
+		{"-heap -1", "it must not be negative"},
 		{"-sample 0s", "it must be positive"},
 		{"-gate -only growth", "leave -only out"},
 		{"-gate -json", "leave -json out"},
@@ -84,7 +85,7 @@ func TestRun(t *testing.T) {
 
 func TestGoals(t *testing.T) {
 	t.Parallel()
-	g := goal{work: noop, peers: []string{"watermill"}, times: 15}
+	g := goal{work: noop, peers: []string{"watermill"}, times: 15, gate: 7.5}
 	of := func(allocs, wall, cpu float64) Case {
 		return Case{Name: "x", Rows: []Row{
 			{Name: "gostream", Allocs: &allocs},

@@ -7,14 +7,16 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
 // record is a probe that notes what came.
 type record struct {
 	mu     sync.Mutex
-	flight flight
+	flight *flight
 	seen   map[string]int
 	wrong  []string
 }
@@ -23,7 +25,7 @@ func (r *record) note(id string) {
 	r.mu.Lock()
 	r.seen[id]++
 	r.mu.Unlock()
-	<-r.flight
+	r.flight.handled()
 }
 
 func (r *record) probe() probe {
@@ -65,7 +67,7 @@ func numbered(t traffic, size int) traffic {
 // checkEntrant runs an entrant with few messages: each must be handled once.
 func checkEntrant(t *testing.T, e entrant, load traffic, inFlight, n int) {
 	t.Helper()
-	r := &record{flight: make(flight, inFlight), seen: map[string]int{}}
+	r := &record{flight: newFlight(inFlight), seen: map[string]int{}}
 	rig, err := e.start(r.probe(), load)
 	if err != nil {
 		t.Fatal(err)
@@ -101,35 +103,45 @@ func TestEveryInProcessEntrantHandlesEachMessageOnce(t *testing.T) {
 	}
 }
 
-// The probe that measures gives back a slot for each message, and no more are in
-// flight than there are slots.
+// No more are in flight than the limit, and pass returns when all are handled.
 func TestFlight(t *testing.T) {
 	t.Parallel()
-	f := make(flight, 3)
-	p := f.probe()
-	var most int
-	queue := make(chan struct{}, 100)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for range queue {
-			most = max(most, len(f))
-			p.raw(nil)
+	for _, limit := range []int{1, 2, 3, 64} {
+		f := newFlight(limit)
+		p := f.probe()
+		queue := make(chan struct{}, 1000)
+		var inFlight, most, handled atomic.Int64
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for range queue {
+					handled.Add(1)
+					inFlight.Add(-1)
+					p.raw(nil)
+				}
+			})
 		}
-	})
-	r := &rig{send: func(int) error { queue <- struct{}{}; return nil }}
-	if err := f.pass(t.Context(), r, 50); err != nil {
-		t.Fatal(err)
-	}
-	close(queue)
-	wg.Wait()
-	if len(f) != 0 {
-		t.Errorf("%d slots are still taken", len(f))
-	}
-	if most > 3 {
-		t.Errorf("%d were in flight, 3 are allowed", most)
+		r := &rig{send: func(int) error {
+			most.Store(max(most.Load(), inFlight.Add(1)))
+			queue <- struct{}{}
+			return nil
+		}}
+		for range 10 {
+			if err := f.pass(t.Context(), r, 500); err != nil {
+				t.Fatal(err)
+			}
+			if n := inFlight.Load(); n != 0 {
+				t.Errorf("limit %d: pass returned with %d in flight", limit, n)
+			}
+		}
+		close(queue)
+		wg.Wait()
+		if most.Load() > int64(limit) || handled.Load() != 5000 {
+			t.Errorf("limit %d: %d were in flight, %d of 5000 handled", limit, most.Load(), handled.Load())
+		}
 	}
 	broken := errors.New("broken")
-	if err := f.pass(t.Context(), &rig{send: func(int) error { return broken }}, 1); !errors.Is(err, broken) {
+	if err := newFlight(3).pass(t.Context(), &rig{send: func(int) error { return broken }}, 1); !errors.Is(err, broken) {
 		t.Errorf("a send that fails: %v", err)
 	}
 }
@@ -138,8 +150,8 @@ func TestFlightEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	f := make(flight, 1)
-	if err := f.pass(ctx, &rig{send: func(int) error { return nil }}, 1); !errors.Is(err, context.Canceled) {
+	err := newFlight(1).pass(ctx, &rig{send: func(int) error { return nil }}, 2)
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "of 1 messages 0 were handled") {
 		t.Errorf("a message that nobody handles: %v", err)
 	}
 }
@@ -168,7 +180,7 @@ func BenchmarkPeers(b *testing.B) {
 		c := peers(w, 64, false)
 		for _, e := range c.entrants {
 			b.Run(w.String()+"/"+e.name, func(b *testing.B) {
-				f := make(flight, c.inFlight)
+				f := newFlight(c.inFlight)
 				r, err := e.start(f.probe(), c.traffic)
 				if err != nil {
 					b.Fatal(err)
