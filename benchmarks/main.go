@@ -33,7 +33,7 @@ var errUsage = errors.New("benchmarks")
 const (
 	defaultRounds = 7
 	minRounds     = 5 // counted; one more is thrown away
-	defaultHeap   = 64
+	defaultHeap   = 0
 	defaultSample = 150 * time.Millisecond
 )
 
@@ -74,7 +74,7 @@ func parse(args []string, usage io.Writer) (settings, error) {
 	f.StringVar(&only, "only", "", "the groups to run, with commas between them: "+strings.Join(groupNames(), ", ")+" (all)")
 	f.IntVar(&s.rounds, "rounds", defaultRounds, fmt.Sprintf("the rounds that count, at least %d; one more is thrown away", minRounds))
 	f.DurationVar(&s.sample, "sample", defaultSample, "about how long one measurement takes")
-	f.IntVar(&s.heap, "heap", defaultHeap, "MiB that are held meanwhile, as a service holds something; 0 shows the collector with an empty heap")
+	f.IntVar(&s.heap, "heap", defaultHeap, "MiB that are held meanwhile, as a service holds something: the garbage collector then runs less often")
 	f.BoolVar(&s.json, "json", false, "print JSON instead of tables")
 	f.BoolVar(&s.gate, "gate", false, "check the goals alone, with a margin for a noisy machine; exit code 1 on a miss")
 	if err := f.Parse(args); err != nil {
