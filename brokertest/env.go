@@ -262,6 +262,11 @@ func (e *env) newGroup() (Group, error) {
 // member returns the target of one more member of a group.
 func (g *Group) member(name string) Target { return Target{Source: g.Member(name), Name: g.Name} }
 
+// singleGroup is the answer of a check that needs two groups where there is one.
+func (e *env) singleGroup() error {
+	return e.notApplicable("the transport has no groups that each get all: Group.Single")
+}
+
 // newPattern returns a fresh source with a wildcard.
 func (e *env) newPattern() (Pattern, error) {
 	var p Pattern

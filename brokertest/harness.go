@@ -146,6 +146,10 @@ type Group struct {
 	// lower-case word; the group is fresh for each id. Up to four members of a group
 	// are subscribed at once.
 	Member func(group string) broker.Source
+	// Single says that the transport has no groups, as a plain work queue: all
+	// subscribers of a name share its messages. Member then ignores the group's name,
+	// and the checks that need two groups are not applicable.
+	Single bool
 	// Close is as in [Target].
 	Close func(ctx context.Context) error
 }

@@ -178,8 +178,11 @@ func checkForeignBroker(e *env) error {
 			sub, err = src.Subscribe(ctx, foreignBroker{})
 			return err
 		})
-		if err == nil {
+		switch {
+		case err == nil:
 			return fmt.Errorf("the source %q subscribed on a broker of another kind, as a %T", src.Name(), sub)
+		case isStuck(err):
+			return err
 		}
 	}
 	return nil

@@ -41,7 +41,6 @@ var (
 	needKeys         = needProperty("Keys", func(p broker.Properties) bool { return p.Keys != broker.KeysNone })
 	needPersistent   = needProperty("Persistent", func(p broker.Properties) bool { return p.Persistent })
 
-	needGroup         = needHarness("Group", func(h *Harness) bool { return h.Group != nil })
 	needPattern       = needHarness("Pattern", func(h *Harness) bool { return h.Pattern != nil })
 	needInterrupt     = needHarness("Interrupt", func(h *Harness) bool { return h.Interrupt != nil })
 	needRestart       = needHarness("Restart", func(h *Harness) bool { return h.Restart != nil })
@@ -49,6 +48,19 @@ var (
 	needMisconfigured = needHarness("Misconfigured", func(h *Harness) bool { return h.Misconfigured != nil })
 	needSecrets       = needHarness("Secrets", func(h *Harness) bool { return len(h.Secrets) > 0 })
 )
+
+// needGroup is a need of competing consumers. That they are declared and cannot be
+// tried is said aloud.
+var needGroup = need{"Harness.Group", func(e *env) (string, error) {
+	if e.h.Group != nil {
+		return "", nil
+	}
+	p, err := e.properties()
+	if p.CompetingConsumers {
+		return "the harness has no Group, so that CompetingConsumers, which is declared, was not tried", err
+	}
+	return "the harness has no Group", err
+}}
 
 // needNoRedelivery is the opposite of needRedelivers: rules for transports without
 // acknowledgements.

@@ -207,6 +207,9 @@ func checkEachGroup(e *env) error {
 	if err != nil {
 		return err
 	}
+	if g.Single {
+		return e.singleGroup()
+	}
 	a, err := e.members(&g, "a", 2)
 	if err != nil {
 		return err
@@ -327,11 +330,21 @@ func checkJoinAndLeave(e *env) error {
 	chunk := max(e.h.Load/(visitors*rounds), 10)
 	all := numbered("m", visitors*rounds*chunk)
 	t := newTally(all)
-	joined := make(chan struct{}, visitors*rounds) // each joining brings more load
+	// The first visits find a backlog, and for a while nobody else takes it.
+	const early = visitors * (rounds - 1)
+	if err := publisher.publish(all[:early*chunk]...); err != nil {
+		return err
+	}
+	var firstVisits sync.WaitGroup
+	firstVisits.Add(visitors)
+	joined := make(chan struct{}, visitors*rounds) // later ones bring more load
 	work := []func() error{
-		func() error { return stay(t, stayer) },
 		func() error {
-			for rest := all; len(rest) > 0; rest = rest[chunk:] {
+			firstVisits.Wait()
+			return stay(t, stayer)
+		},
+		func() error {
+			for rest := all[early*chunk:]; len(rest) > 0; rest = rest[chunk:] {
 				select {
 				case <-joined:
 				case <-t.done:
@@ -346,12 +359,12 @@ func checkJoinAndLeave(e *env) error {
 	}
 	for i := range visitors {
 		work = append(work, func() error {
-			for round := 0; round < rounds && !t.isDone(); round++ {
-				if err := visit(e, &g, t, joined, (i+round)%2 == 0); err != nil {
-					return err
-				}
+			err := visit(e, &g, t, joined, i%2 == 0)
+			firstVisits.Done()
+			for round := 1; err == nil && round < rounds && !t.isDone(); round++ {
+				err = visit(e, &g, t, joined, (i+round)%2 == 0)
 			}
-			return nil
+			return err
 		})
 	}
 	for i, f := range work {

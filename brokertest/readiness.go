@@ -58,6 +58,9 @@ func checkLiveMembers(e *env) error {
 	if err != nil {
 		return err
 	}
+	if g.Single {
+		return e.singleGroup()
+	}
 	publisher, err := e.dial(g.member("a"))
 	if err != nil {
 		return err

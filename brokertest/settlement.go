@@ -329,7 +329,7 @@ func checkDelayed(e *env) error {
 				return fmt.Errorf("after NackAfter answered errors.ErrUnsupported: %w", err)
 			}
 		}
-		return noDelay(e, err)
+		return noDelay(e, fmt.Errorf("NackAfter of %v: %w", delay, err))
 	}
 	if err := d.was(requeued, "NackAfter", nackAfter); err != nil {
 		return err
@@ -378,7 +378,7 @@ func checkDelayedAtOnce(e *env) error {
 		nackAfter := func(ctx context.Context, m broker.IncomingMessage) error { return broker.NackAfter(ctx, m, delay) }
 		err = e.call("NackAfter", func(ctx context.Context) error { return nackAfter(ctx, d.IncomingMessage) })
 		if err != nil {
-			return noDelay(e, err)
+			return noDelay(e, fmt.Errorf("NackAfter of %v: %w", delay, err))
 		}
 		if err := d.was(requeued, "NackAfter", nackAfter); err != nil {
 			return err

@@ -190,9 +190,9 @@ func checkKey(e *env) error {
 	if err != nil {
 		return err
 	}
-	keys := []string{"customer-7", "\xff\xfe\x00", "a b:c\r\n"}
+	keys := []string{"customer-7", "\xff\xfe\x00", "a b:c\r\n", ""} // whether "" is one is the transport's affair
 	if l.props.Keys == broker.KeysNone {
-		for _, k := range keys {
+		for _, k := range keys[:3] {
 			err := l.try(broker.OutgoingMessage{Payload: []byte("keyed"), Key: []byte(k)})
 			if err := mustBe("Publish with a key where Keys is none", err, broker.ErrInvalid); err != nil {
 				return err

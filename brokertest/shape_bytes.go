@@ -225,11 +225,14 @@ func checkBytesShared(e *env) error {
 // copies returns subscriptions that each get a copy of every message: members of
 // different groups, or two subscriptions to one source where these do not share.
 func (e *env) copies() ([]*stream, *link, error) {
+	var g Group
 	if e.h.Group != nil {
-		g, err := e.newGroup()
-		if err != nil {
+		var err error
+		if g, err = e.newGroup(); err != nil {
 			return nil, nil, err
 		}
+	}
+	if g.Member != nil && !g.Single {
 		a, as, err := e.openOn(g.member("a"))
 		if err != nil {
 			return nil, nil, err
@@ -247,7 +250,7 @@ func (e *env) copies() ([]*stream, *link, error) {
 	}
 	second, err := l.subscribe()
 	if err != nil {
-		return nil, nil, e.notApplicable("the harness has no Group, and the source refuses a second subscription: %v", err)
+		return nil, nil, e.notApplicable("the harness has no groups that each get all, and the source refuses a second subscription: %v", err)
 	}
 	if err := l.publish("to whom"); err != nil {
 		return nil, nil, err
@@ -266,7 +269,7 @@ func (e *env) copies() ([]*stream, *link, error) {
 		return nil, nil, err
 	}
 	if len(got) < 2 {
-		return nil, nil, e.notApplicable("the harness has no Group, and the subscriptions to one source share its messages")
+		return nil, nil, e.notApplicable("the harness has no groups that each get all, and the subscriptions to one source share its messages")
 	}
 	return []*stream{first, second}, l, nil
 }
