@@ -121,7 +121,7 @@ func TestCodecsNearerFirst(t *testing.T) {
 		}
 		set = own.within(set)
 	}
-	table := newCodecTable(set.codec.get(JSON), set.codecs)
+	table := newCodecTable(set.mainCodec(), set.codecs)
 	for declared, want := range map[string]string{
 		"":    "router",
 		"a/a": "app",

@@ -14,7 +14,8 @@ type Description struct {
 	Name, Version string
 	// Brokers, in the order in which they were mounted.
 	Brokers []BrokerDescription
-	// Subscriptions, in the order in which they were added.
+	// Subscriptions, in the order of the mounts; those of a router come before those of
+	// the routers that it includes.
 	Subscriptions []SubscriptionDescription
 	// Publishers are the typed publishers and the requesters.
 	Publishers []PublisherDescription
@@ -37,7 +38,7 @@ type SubscriptionDescription struct {
 	Subscription Subscription
 	// Broker is the index in Description.Brokers.
 	Broker int
-	// Handler is "consume", "reply" or "raw".
+	// Handler is "consume", "reply", "raw", "consume batch" or "reply batch".
 	Handler string
 	// Payload is the type that is decoded; nil for a Raw handler.
 	Payload reflect.Type

@@ -297,3 +297,30 @@ type strangeCodec struct{ gostream.Codec }
 
 func (strangeCodec) ContentType() string         { return "application/x-panics" }
 func (strangeCodec) Unmarshal([]byte, any) error { panic("codec") }
+
+// A codec for JSON among Codecs replaces the default one; a codec without a content
+// type is a mistake.
+func TestNearerCodec(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := memory.New()
+		var decoded atomic.Int64
+		app := batchApp(mem, gostream.Consume(func(context.Context, int) error { return nil }),
+			gostream.Codecs(codecFunc(func() { decoded.Add(1) })))
+		run(t, app, func(*gostream.Service) {
+			publish(t, mem, "in", "1")
+			synctest.Wait()
+		})
+		if decoded.Load() != 1 {
+			t.Errorf("the listed codec decoded %d payloads, want 1", decoded.Load())
+		}
+	})
+	app := batchApp(memory.New(), gostream.Consume(func(context.Context, int) error { return nil }), gostream.WithCodec(namelessCodec{gostream.JSON}))
+	if err := app.Check(); err == nil || !strings.Contains(err.Error(), "has no content type") {
+		t.Errorf("Check: %v", err)
+	}
+}
+
+// namelessCodec has no content type.
+type namelessCodec struct{ gostream.Codec }
+
+func (namelessCodec) ContentType() string { return "" }

@@ -14,7 +14,7 @@ type Health struct {
 	Ready bool
 	// Draining: the shutdown has begun.
 	Draining bool
-	// Subscriptions, in the order in which they were added.
+	// Subscriptions, in the order of Description.Subscriptions.
 	Subscriptions []SubscriptionHealth
 	// Brokers, in the order in which they were mounted.
 	Brokers []BrokerHealth

@@ -109,13 +109,19 @@ func TestFailedStart(t *testing.T) {
 		{"hook panics", func(app *gostream.App, _, _ *stubBroker) {
 			app.OnStartup(func(context.Context) error { panic(cause) })
 		}, nil, "OnStartup hook"},
-		{"second connect", func(_ *gostream.App, _, two *stubBroker) { two.connect = fail },
-			[]string{"one connects", "one shuts down"}, "connect"},
+		{
+			"second connect", func(_ *gostream.App, _, two *stubBroker) { two.connect = fail },
+			[]string{"one connects", "one shuts down"},
+			"connect",
+		},
 		{"second subscribe", func(_ *gostream.App, _, two *stubBroker) {
 			two.subscribe = func(context.Context, string) (broker.Subscription, error) { return nil, cause }
 		}, []string{"one connects", "two connects", "one subscribes a", "close a", "shut down"}, `subscribe "b"`},
-		{"after startup", func(app *gostream.App, _, _ *stubBroker) { app.AfterStartup(fail) },
-			[]string{"one connects", "two connects", "one subscribes a", "two subscribes b", "close a", "close b", "shut down"}, "AfterStartup hook"},
+		{
+			"after startup", func(app *gostream.App, _, _ *stubBroker) { app.AfterStartup(fail) },
+			[]string{"one connects", "two connects", "one subscribes a", "two subscribes b", "close a", "close b", "shut down"},
+			"AfterStartup hook",
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -190,6 +190,9 @@ func WithCodec(c Codec) CodecOption {
 			s.bad("WithCodec(nil): a codec is needed")
 			return
 		}
+		if c.ContentType() == "" {
+			s.bad("WithCodec: the codec %T has no content type", c)
+		}
 		s.codec.set(c)
 	}}
 }
@@ -202,6 +205,9 @@ func Codecs(codecs ...Codec) CodecOption {
 			if isNil(c) {
 				s.bad("Codecs(nil): a codec is needed")
 				continue
+			}
+			if c.ContentType() == "" {
+				s.bad("Codecs: the codec %T has no content type", c)
 			}
 			s.codecs = append(s.codecs, c)
 		}
@@ -300,6 +306,20 @@ func (s settings) within(outer settings) settings {
 	s.rules = append(s.rules[:len(s.rules):len(s.rules)], outer.rules...)
 	s.codecs = append(s.codecs[:len(s.codecs):len(s.codecs)], outer.codecs...)
 	return s
+}
+
+// mainCodec is the codec for payloads without a content type: what WithCodec says, else
+// the nearest one for JSON among Codecs, else [JSON].
+func (s *settings) mainCodec() Codec {
+	if s.codec.isSet {
+		return s.codec.value
+	}
+	for _, c := range s.codecs {
+		if mediaType(c.ContentType()) == mediaType(JSON.ContentType()) {
+			return c
+		}
+	}
+	return JSON
 }
 
 // appSettings are what options of an app say.

@@ -69,7 +69,7 @@ func (a *App) plan() (*plan, error) {
 	if len(a.mounts) == 0 {
 		p.add(errors.New("no broker is mounted: app.Mount(broker, routers…)"))
 	}
-	p.plan.defaultCodec = a.settings.defaults.codec.get(JSON)
+	p.plan.defaultCodec = a.settings.defaults.mainCodec()
 	for _, m := range a.mounts {
 		if err := broker.Check(m.broker); err != nil {
 			p.addErrors(fmt.Sprintf("%T", m.broker), []error{err})
@@ -286,7 +286,7 @@ func (s *subscriptionPlan) resolve(set settings, bad func(error)) {
 	if n := s.policy.mostAttempts(); n > 0 && s.properties.CountsDeliveries {
 		s.most = n + crashAllowance
 	}
-	s.codecs = newCodecTable(set.codec.get(JSON), set.codecs)
+	s.codecs = newCodecTable(set.mainCodec(), set.codecs)
 }
 
 // deadLetters checks the targets of the policy and finds the publisher for them.

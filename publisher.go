@@ -253,7 +253,7 @@ func (a *App) newPort(maker string, b broker.Broker, name string, in body, opts 
 func (p *port) bind(o *outlet, defaults settings) {
 	main := p.codec
 	if main == nil {
-		main = defaults.codec.get(JSON)
+		main = defaults.mainCodec()
 	}
 	p.codecs = newCodecTable(main, append(p.extra[:len(p.extra):len(p.extra)], defaults.codecs...))
 	if p.in.mode == bodyCodec {

@@ -36,7 +36,7 @@ func (n ByName) Check(b Broker) error {
 		return fmt.Errorf("%w: a subscription by name has an empty name", ErrInvalid)
 	}
 	if _, ok := b.(Subscriber); !ok {
-		return fmt.Errorf("%w: %q is a subscription by name, and %T does not subscribe by name: use a source of that broker", ErrInvalid, string(n), b)
+		return fmt.Errorf("%w: %s is a subscription by name, and %T does not subscribe by name: use a source of that broker", ErrInvalid, Quote(string(n)), b)
 	}
 	return CheckSubscribeName(b, string(n))
 }

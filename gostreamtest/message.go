@@ -21,13 +21,12 @@ type message struct {
 
 // origin is what all copies and redeliveries of one publish share.
 type origin struct {
-	name     string
-	key      []byte
-	payload  []byte // never handed out
-	headers  broker.Headers
-	parent   *origin // of the message in whose handler it was published; nil for the test's
-	depth    int
-	attempts atomic.Int64
+	name    string
+	key     []byte
+	payload []byte // never handed out
+	headers broker.Headers
+	parent  *origin // of the message in whose handler it was published; nil for the test's
+	depth   int
 }
 
 func (o *origin) message(b *bus, s *subscription) *message {
