@@ -152,7 +152,8 @@ func (a *App) Check() error {
 // Run starts the app, waits until ctx ends or a subscription or handler fails
 // fast, and drains it. It returns nil after a clean drain, the start's error, the
 // error that failed fast, or a [*DrainError]. Signals are the caller's business:
-// see signal.NotifyContext.
+// see signal.NotifyContext. A ctx that never ends, in a program where nothing else is
+// alive and a broker without a connection, is a deadlock that Go's runtime reports.
 func (a *App) Run(ctx context.Context) error {
 	s, err := a.Start(ctx)
 	if err != nil {

@@ -119,7 +119,8 @@ func OnError(rules ...PolicyRule) Option {
 	})
 }
 
-// RetryBackoff sets the schedule for failures that no rule matches. The default is
+// RetryBackoff sets the schedule for failures that no rule matches; publishes that the
+// runtime repeats, and lost subscriptions, have a schedule of their own. The default is
 // Exponential(DefaultRetryInitial, DefaultRetryMax). A limit of attempts needs a
 // [DeadLetterTo] to come after it; it then replaces [DefaultAttempts].
 func RetryBackoff(b Backoff) Option {

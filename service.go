@@ -247,13 +247,18 @@ func (s *Service) warn(p *subscriptionPlan) {
 	switch {
 	case p.byKey && p.policy.deadLetter == "" && !p.policy.endsAll():
 		log.Warn("a key whose message keeps failing waits without end: no dead letter is declared")
-	case len(p.policy.targets()) == 0:
+	case len(p.policy.targets()) == 0 && !p.policy.endsAll() && !p.answers():
 		log.Info("no dead letter is declared: a message that keeps failing is retried without end")
 	case p.byKey && p.policy.endless():
 		log.Warn("a key whose message keeps failing waits without end: a rule retries without a limit of attempts")
 	case p.policy.deadLetter != "" && p.most == 0:
 		log.Info("no guard against messages that end the process each time: the broker does not count deliveries, or a rule retries without end")
 	}
+}
+
+// answers reports a handler whose failures go back to who asked.
+func (p *subscriptionPlan) answers() bool {
+	return p.handler.send != nil && p.handler.send.toReplyTo
 }
 
 // Wait returns when the service has ended, with what Shutdown returns.

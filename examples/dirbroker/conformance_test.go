@@ -12,8 +12,6 @@ import (
 	"github.com/gostream/gostream/examples/dirbroker"
 )
 
-const oneGroup = "a queue is one group: all of its consumers compete"
-
 // TestConformance proves that the broker keeps the contract.
 func TestConformance(t *testing.T) {
 	t.Parallel()
@@ -37,14 +35,10 @@ func harness(t *testing.T) brokertest.Harness {
 			return brokertest.Group{
 				Name:   id,
 				Member: func(string) broker.Source { return dirbroker.Queue(id) },
+				// What is published to a queue goes to one of its consumers, whatever they
+				// call themselves: there is no second group that gets all of it as well.
+				Single: true,
 			}, nil
-		},
-		// What is published to a queue goes to one of its consumers, whatever they call
-		// themselves: there is no second group that gets all of it as well.
-		Skip: map[string]string{
-			"order/each-group":       oneGroup,
-			"readiness/live-members": oneGroup,
-			"shape/bytes-shared":     oneGroup,
 		},
 		Bulk: 10_000, // making a file takes a tenth of a millisecond and more
 		Unreachable: func() broker.Broker {

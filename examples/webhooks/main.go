@@ -7,9 +7,9 @@
 // Each line of the file is one event: {"event": "push", "payload": {…}}, with the
 // name from the X-GitHub-Event header and the body of the request. With -corrupt N
 // the payloads of N events are damaged before they are published. With -by-key the
-// events of one repository are handled one after the other, and the order in which
-// they were handled must be that of the file. With -batch N the audit takes up to N
-// events at once. It needs no server: the broker is in the process.
+// typed events of one kind and repository are handled one after the other, and the
+// order in which they were handled must be that of the file. With -batch N the audit
+// takes up to N events at once. It needs no server: the broker is in the process.
 //
 // The exit status is 0 if the numbers add up, 1 if they do not or something
 // failed, and 2 for wrong flags.
