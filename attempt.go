@@ -52,6 +52,10 @@ func attemptOf(m broker.IncomingMessage) int {
 // again goes on with a parked delivery: it repeats the publish that failed, or
 // calls the handler again.
 func (c *consumer) again(p *parked, s *slot) {
+	if p.held {
+		c.giveBack(p.frame, nil)
+		return
+	}
 	if c.svc.double != nil && !p.alone {
 		for _, f := range p.frames() {
 			c.svc.double.Unparked(f.delivery.msg)
@@ -121,12 +125,12 @@ func (c *consumer) conclude(f *frame, err error) {
 		c.acknowledge(f, OutcomeAcked, nil)
 		return
 	}
+	err = tame(err)
 	if broker.Stale(f.delivery.msg) {
 		c.log.Warn("message failed and is stale, it is let go", c.failureAttrs(f, err)...)
 		c.finish(f, OutcomeUnsettled, err)
 		return
 	}
-	err = tame(err)
 	c.carryOut(f, c.decide(f, err, c.isRequest(f), c.svc.random()), err)
 }
 

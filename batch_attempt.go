@@ -271,7 +271,7 @@ func (c *consumer) concludeBatch(run *batchRun, err error) {
 		}
 		switch {
 		case f.acked && e != nil:
-			c.log.Error("the batch failed after its transaction was committed", c.failureAttrs(f, e)...)
+			c.log.Error("the batch failed after its transaction was committed", c.failureAttrs(f, tame(e))...)
 			c.acknowledge(f, OutcomeAcked, nil)
 		case e == nil:
 			c.acknowledge(f, OutcomeAcked, nil)
@@ -285,25 +285,34 @@ func (c *consumer) concludeBatch(run *batchRun, err error) {
 }
 
 // handOverAlone has each of the messages handled by itself, at once, as another part
-// of the attempt in which their batch failed.
-func (c *consumer) handOverAlone(frames []*frame) {
-	if len(frames) == 0 {
+// of the attempt in which their batch failed. Where a drain has begun there is no time
+// for that: they are given back, or given up where nothing redelivers.
+func (c *consumer) handOverAlone(suspects []suspect) {
+	if len(suspects) == 0 {
 		return
 	}
 	c.mu.Lock()
 	stopping := c.stopping
-	if !stopping {
-		for _, f := range frames {
-			c.due = append(c.due, &parked{batch: []*frame{f}, alone: true})
-		}
-		c.interrupt()
-	}
 	c.mu.Unlock()
-	if stopping {
-		for _, f := range frames {
-			c.giveBack(f, nil)
+	for _, s := range suspects {
+		switch {
+		case !stopping:
+			c.attemptEnded(s.frame, OutcomeRetried, s.err)
+		case c.plan.properties.Redelivers:
+			c.giveBack(s.frame, s.err)
+		default:
+			c.carryOut(s.frame, s.d, s.err)
 		}
 	}
+	if stopping {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range suspects {
+		c.due = append(c.due, &parked{batch: []*frame{s.frame}, alone: true})
+	}
+	c.interrupt()
 }
 
 // batchConclusion collects what is to be done with the failed messages of a batch.
@@ -311,7 +320,14 @@ type batchConclusion struct {
 	consumer *consumer
 	random   float64      // one for the batch, so that equal failures wait equally long
 	groups   []retryGroup // to be handled again
-	suspects []*frame     // to be handed over alone before they are given up
+	suspects []suspect    // to be handed over alone before they are given up
+}
+
+// suspect is a message that the error of its whole batch would give up.
+type suspect struct {
+	frame *frame
+	d     decision
+	err   error
 }
 
 type retryGroup struct {
@@ -323,12 +339,12 @@ type retryGroup struct {
 // batch of several.
 func (b *batchConclusion) fail(f *frame, err error, whole bool) {
 	c := b.consumer
+	err = tame(err)
 	if broker.Stale(f.delivery.msg) {
 		c.log.Warn("message failed and is stale, it is let go", c.failureAttrs(f, err)...)
 		c.finish(f, OutcomeUnsettled, err)
 		return
 	}
-	err = tame(err)
 	d := c.decide(f, err, false, b.random)
 	switch {
 	case d.action == actionRetry:
@@ -336,8 +352,7 @@ func (b *batchConclusion) fail(f *frame, err error, whole bool) {
 		c.attemptEnded(f, OutcomeRetried, err)
 		b.retry(f, d.delay)
 	case whole && givesUp(d.action):
-		c.attemptEnded(f, OutcomeRetried, err)
-		b.suspects = append(b.suspects, f)
+		b.suspects = append(b.suspects, suspect{f, d, err})
 	default:
 		c.carryOut(f, d, err)
 	}

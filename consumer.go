@@ -151,11 +151,14 @@ func (c *consumer) use(sub broker.Subscription) {
 	}
 }
 
-// start makes the subscription work.
+// start makes the subscription work, unless a drain has begun meanwhile.
 func (c *consumer) start() {
-	c.recvCtx, c.recvCancel = context.WithCancel(context.WithoutCancel(c.settleCtx))
 	c.mu.Lock()
 	defer c.unlock()
+	if c.stopping {
+		return
+	}
+	c.recvCtx, c.recvCancel = context.WithCancel(context.WithoutCancel(c.settleCtx))
 	c.setState(StateRunning)
 	c.addWorker()
 }
@@ -194,8 +197,13 @@ func (c *consumer) work(s *slot, ln *lane) {
 		} else {
 			t, ln, ok = c.nextInLane(s)
 		}
-		if c.right != nil && !c.right.give() && ok {
-			c.grow()
+		if c.right != nil {
+			if awaited := c.right.give(); !awaited && ok {
+				c.grow()
+			}
+			if c.attention.Load() && !c.right.isHeld() {
+				c.sawPause() // nobody receives, and whoever begins to looks first
+			}
 		}
 		if !ok {
 			ended = true
@@ -349,16 +357,17 @@ func (c *consumer) attend() (task, whatNext) {
 	case c.stopping:
 		// Nothing redelivers: what has arrived is handled until the end.
 		c.mu.Unlock()
-		return task{}, mayReceive
+		return task{}, c.room()
 	case c.paused && (c.ended || !c.closing):
 		c.seePause()
 		c.mu.Unlock()
 		<-c.wake
 		return task{}, lookAgain
 	case c.paused:
-		// Its subscription is closing: what has arrived is handled first.
+		// Its subscription is closed: what has arrived is handled first.
+		c.seePause()
 		c.mu.Unlock()
-		return task{}, mayReceive
+		return task{}, c.room()
 	case c.closing && c.ended:
 		// Resumed after a pause that closed it: open it anew, at once.
 		c.closing, c.ended = false, false
@@ -368,15 +377,20 @@ func (c *consumer) attend() (task, whatNext) {
 		return task{}, c.reopen()
 	}
 	c.mu.Unlock()
+	return task{}, c.room()
+}
+
+// room answers that the holder may receive, or waits where too much is unsettled.
+func (c *consumer) room() whatNext {
 	if c.inFlight.Load() < int64(c.plan.maxInFlight) {
-		return task{}, mayReceive
+		return mayReceive
 	}
 	c.wantsRoom.Store(true)
 	if c.inFlight.Load() >= int64(c.plan.maxInFlight) {
 		<-c.wake
 	}
 	c.wantsRoom.Store(false)
-	return task{}, lookAgain
+	return lookAgain
 }
 
 // interrupt makes the holder look at the fields under mu; mu is held.
@@ -449,6 +463,12 @@ func (c *consumer) reopen() whatNext {
 		_ = old.Close(ctx) // what it still holds goes back; it has failed already
 	}
 	sub, err := c.subscribe(ctx)
+	var unwanted broker.Subscription
+	defer func() {
+		if unwanted != nil {
+			_ = unwanted.Close(ctx) // what it has received is handled until it ends
+		}
+	}()
 	c.mu.Lock()
 	defer c.unlock()
 	if err != nil {
@@ -461,6 +481,9 @@ func (c *consumer) reopen() whatNext {
 	}
 	c.use(sub)
 	c.down, c.reopens = false, 0
+	if (c.stopping || c.paused) && !c.plan.properties.Redelivers {
+		c.closing, unwanted = true, sub // a pause or a drain came meanwhile
+	}
 	switch {
 	case c.stopping:
 	case c.paused:

@@ -28,18 +28,29 @@ const sendTimeout = 30 * time.Second
 // sendThenAck publishes p and acknowledges the delivery, or parks it for the next
 // try.
 func (c *consumer) sendThenAck(f *frame, p *pendingSend) {
+	returned := false
+	defer func() {
+		if !returned {
+			c.sendLater(f, p, ErrGoexit) // a publish middleware ended the goroutine
+		}
+	}()
 	ctx, cancel := context.WithTimeout(c.settleCtx, sendTimeout)
 	err := p.via.publish(ctx, p.msg)
 	cancel()
-	if err == nil {
+	returned = true
+	switch {
+	case err == nil:
 		c.log.Error(p.what, c.failureAttrs(f, p.cause, "to", p.msg.Name)...)
 		c.acknowledge(f, p.outcome, p.cause)
-		return
-	}
-	if p.request && isPermanent(err) {
+	case p.request && isPermanent(err):
 		c.unanswerable(f, p, err)
-		return
+	default:
+		c.sendLater(f, p, err)
 	}
+}
+
+// sendLater parks the delivery until the next try of its publish.
+func (c *consumer) sendLater(f *frame, p *pendingSend, err error) {
 	p.tries++
 	c.svc.sendFailures.Add(1)
 	c.log.Error("publishing failed, it will be repeated", "what", p.what, "name", f.delivery.Name(), "to", p.msg.Name, "tries", p.tries, "error", err)

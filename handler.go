@@ -9,8 +9,8 @@ import (
 	"github.com/gostream/gostream/broker"
 )
 
-// Handler is what a [Router] routes messages to. Make it with [Consume], [Reply]
-// or [Raw].
+// Handler is what a [Router] routes messages to. Make it with [Consume], [Reply],
+// [Raw], [ConsumeBatch] or [ReplyBatch].
 type Handler interface{ handlerSpec() *handlerSpec }
 
 // Consume makes a handler of a function that takes the decoded payload. A nil
@@ -53,7 +53,7 @@ func Raw(f func(ctx context.Context, d *Delivery) error) Handler {
 
 // handlerSpec is a handler with its types erased.
 type handlerSpec struct {
-	kind string // "consume", "reply", "raw"
+	kind string // as Describe names it
 	in   body
 	out  body       // of a reply
 	send *replySpec // nil where there is no reply

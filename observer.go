@@ -8,7 +8,7 @@ import (
 
 // Observer is optional functions that are called inline on the delivery path, from
 // several goroutines at once: what metrics need beyond middleware. They must be
-// quick and must not block. A nil function costs nothing; a panic in one is logged.
+// quick, must not block, and must not end their goroutine. A nil function costs nothing; a panic in one is logged.
 type Observer struct {
 	// Received is called for each delivery, before its first attempt.
 	Received func(d *Delivery)

@@ -59,6 +59,7 @@ func (c *consumer) pause(ctx context.Context) error {
 		c.closing = true
 		closing = c.sub
 		c.attention.Store(true)
+		c.poke()
 	} else {
 		c.interrupt()
 	}

@@ -276,11 +276,12 @@ func (p *policy) endless() bool {
 	return false
 }
 
-// endsAll reports a rule for every error, so that the defaults never apply.
+// endsAll reports a rule for every error that ends somewhere, so that the defaults
+// never apply.
 func (p *policy) endsAll() bool {
 	for i := range p.rules {
-		if p.rules[i].match.any {
-			return true
+		if r := &p.rules[i]; r.match.any {
+			return r.action != actionRetry || r.retry.attempts > 0
 		}
 	}
 	return false

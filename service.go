@@ -245,12 +245,12 @@ func (s *Service) warn(p *subscriptionPlan) {
 		log.Warn("delivery is at most once: the transport does not redeliver")
 	}
 	switch {
+	case p.byKey && p.policy.endless():
+		log.Warn("a key whose message keeps failing waits without end: a rule retries without a limit of attempts")
 	case p.byKey && p.policy.deadLetter == "" && !p.policy.endsAll():
 		log.Warn("a key whose message keeps failing waits without end: no dead letter is declared")
 	case len(p.policy.targets()) == 0 && !p.policy.endsAll() && !p.answers():
 		log.Info("no dead letter is declared: a message that keeps failing is retried without end")
-	case p.byKey && p.policy.endless():
-		log.Warn("a key whose message keeps failing waits without end: a rule retries without a limit of attempts")
 	case p.policy.deadLetter != "" && p.most == 0:
 		log.Info("no guard against messages that end the process each time: the broker does not count deliveries, or a rule retries without end")
 	}
