@@ -2,6 +2,7 @@ package gostream
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -10,11 +11,12 @@ import (
 
 // leaseKeeper extends the leases of everything that a subscription has in hand:
 // what is handled, what waits in a lane, what is parked. It has one timer, which
-// runs while something is in hand, and nothing for each message.
+// runs while something is in hand, and no goroutine for a message.
 type leaseKeeper struct {
 	c     *consumer
-	known atomic.Int32 // leases: leaseUnknown, leaseNone, leaseNeeded
-	armed atomic.Bool  // the timer will fire
+	known atomic.Int32 // leaseUnknown, leaseNone or leaseNeeded
+	armed atomic.Bool  // the timer will fire, or extend runs
+	at    atomic.Int64 // when it will, in nanoseconds since the service began
 	timer *time.Timer  // guarded by c.mu
 }
 
@@ -28,7 +30,7 @@ const (
 const leastLeaseWait = 5 * time.Millisecond
 
 // needed reports whether the subscription's messages have leases; the first of them
-// tells. It starts the timer where it does not run.
+// tells. It sets the timer for half of what remains of m's, unless it fires before.
 func (k *leaseKeeper) needed(m broker.IncomingMessage) bool {
 	switch k.known.Load() {
 	case leaseNone:
@@ -40,9 +42,10 @@ func (k *leaseKeeper) needed(m broker.IncomingMessage) bool {
 		}
 		k.known.Store(leaseNeeded)
 	}
-	if !k.armed.Swap(true) {
-		until, _ := broker.LeaseUntil(m)
-		k.arm(time.Until(until) / 2)
+	until, _ := broker.LeaseUntil(m)
+	half := time.Until(until) / 2
+	if !k.armed.Swap(true) || int64(k.c.svc.since()+half) < k.at.Load() {
+		k.arm(half)
 	}
 	return true
 }
@@ -52,6 +55,7 @@ func (k *leaseKeeper) arm(d time.Duration) {
 	d = max(d, leastLeaseWait)
 	k.c.mu.Lock()
 	defer k.c.mu.Unlock()
+	k.at.Store(int64(k.c.svc.since() + d))
 	if k.timer == nil {
 		k.timer = time.AfterFunc(d, k.extend)
 		return
@@ -59,50 +63,76 @@ func (k *leaseKeeper) arm(d time.Duration) {
 	k.timer.Reset(d)
 }
 
-// extend extends the lease of everything in hand, and sets the timer for half of
-// the shortest that then remains.
+// extend extends the lease of everything in hand, what ends first before the others,
+// and sets the timer for half of the shortest that then remains.
 func (k *leaseKeeper) extend() {
-	if k.c.settleCtx.Err() != nil {
-		return // the service has ended
-	}
-	held := k.c.inHand()
-	if len(held) == 0 {
-		k.armed.Store(false)
-		if len(k.c.inHand()) == 0 || k.armed.Swap(true) {
+	for k.c.settleCtx.Err() == nil {
+		held := k.c.inHand()
+		if shortest, ours := k.extendAll(held); ours {
+			k.arm(shortest / 2)
 			return
 		}
-		held = k.c.inHand() // one came meanwhile and saw the timer running
-	}
-	var shortest time.Duration = -1
-	for _, m := range held {
-		if left, ok := k.extendOne(m); ok && (shortest < 0 || left < shortest) {
-			shortest = left
+		// Nothing of it is ours any more. One that came meanwhile saw the timer
+		// running, and relies on it.
+		k.armed.Store(false)
+		if !anyNew(k.c.inHand(), held) || k.armed.Swap(true) {
+			return
 		}
 	}
-	if shortest < 0 {
-		k.armed.Store(false) // nothing of it is ours any more
-		return
+}
+
+// extendAll extends the leases of held and returns the shortest that remains; ours is
+// false where none of them is. One extension that hangs must not cost the others
+// theirs: it has a quarter of the shortest lease.
+func (k *leaseKeeper) extendAll(held []broker.IncomingMessage) (shortest time.Duration, ours bool) {
+	type lease struct {
+		m     broker.IncomingMessage
+		until time.Time
 	}
-	k.arm(shortest / 2)
+	leases := make([]lease, 0, len(held))
+	for _, m := range held {
+		if until, ok := broker.LeaseUntil(m); ok && !broker.Stale(m) {
+			leases = append(leases, lease{m, until})
+		}
+	}
+	if len(leases) == 0 {
+		return 0, false
+	}
+	slices.SortStableFunc(leases, func(a, b lease) int { return a.until.Compare(b.until) })
+	limit := max(time.Until(leases[0].until)/4, leastLeaseWait)
+	for _, l := range leases {
+		left, ok := k.extendOne(l.m, limit)
+		if ok && (!ours || left < shortest) {
+			shortest, ours = left, true
+		}
+	}
+	return shortest, ours
 }
 
 // extendOne extends the lease of m and returns how long it lasts; ok is false where
-// m is not ours any more.
-func (k *leaseKeeper) extendOne(m broker.IncomingMessage) (left time.Duration, ok bool) {
-	until, ok := broker.LeaseUntil(m)
-	if !ok || broker.Stale(m) {
+// m is settled, or not ours any more.
+func (k *leaseKeeper) extendOne(m broker.IncomingMessage, limit time.Duration) (left time.Duration, ok bool) {
+	ctx, cancel := context.WithTimeout(k.c.settleCtx, limit)
+	defer cancel()
+	err := broker.ExtendLease(ctx, m)
+	if err != nil && isFinal(err) {
 		return 0, false
 	}
-	ctx, cancel := context.WithDeadline(k.c.settleCtx, until)
-	defer cancel()
-	if err := broker.ExtendLease(ctx, m); err != nil {
-		if !isFinal(err) {
-			k.c.log.Warn("extending a lease failed", "name", m.Name(), "error", err)
-		}
-		return time.Until(until), !isFinal(err)
+	if err != nil {
+		k.c.log.Warn("extending a lease failed", "name", m.Name(), "error", err)
 	}
-	until, _ = broker.LeaseUntil(m)
-	return time.Until(until), true
+	until, _ := broker.LeaseUntil(m)
+	left = time.Until(until)
+	return left, left > 0
+}
+
+// anyNew reports a message of now that is not among before.
+func anyNew(now, before []broker.IncomingMessage) bool {
+	known := make(map[broker.IncomingMessage]bool, len(before))
+	for _, m := range before {
+		known[m] = true
+	}
+	return slices.ContainsFunc(now, func(m broker.IncomingMessage) bool { return !known[m] })
 }
 
 // inHand lists the deliveries that are neither settled nor with the broker.
@@ -129,7 +159,7 @@ func (c *consumer) inHand() (held []broker.IncomingMessage) {
 	return held
 }
 
-// messages adds those of f that are not settled yet.
+// messages adds those of f, the settled ones of a batch too: extending says so.
 func (f *frame) messages(to []broker.IncomingMessage) []broker.IncomingMessage {
 	if f.run == nil {
 		return append(to, f.delivery.msg)
