@@ -16,7 +16,8 @@ import (
 //
 // ctx is how long the caller is patient. One that has already ended, such as that
 // of a signal which asked for the shutdown, leaves the handlers no time: give it
-// context.WithoutCancel of that one, or a timeout of its own.
+// context.WithoutCancel of that one, or a timeout of its own. It must not be called
+// from a handler or a hook, which the drain waits for: return [FailFast] there.
 //
 // The order: readiness turns false; OnShutdown hooks; all subscriptions stop their
 // intake together, what was received but not begun is given back, parked retries

@@ -12,8 +12,9 @@ import (
 
 // AfterAck has f called after the message that ctx belongs to was acknowledged,
 // and only then. It belongs to this attempt: a later one registers anew. f runs
-// off the delivery path with a live context, at most once; a panic in it is
-// logged. It reports false and does nothing where ctx belongs to no delivery, as
+// off the delivery path with a live context, at most once, up to 16 at a time; those
+// that wait are kept in memory, and dropped where a drain's grace ends before their
+// turn. A panic in it is logged. It reports false and does nothing where ctx belongs to no delivery, as
 // in a unit test, or where the attempt has ended.
 func AfterAck(ctx context.Context, f func(ctx context.Context)) bool {
 	return addHook(ctx, hook{onlyAcked: true, run: func(ctx context.Context, _ Outcome) { f(ctx) }})

@@ -76,8 +76,9 @@ func RetryAfter(d time.Duration, err error) error {
 // other, and a log line says so. err may be nil.
 func DeadLetter(err error) error { return &verdict{action: actionDeadLetter, err: err} }
 
-// FailFast gives the message back to the broker, shuts the app down and makes Run
-// return an error that wraps err. err may be nil.
+// FailFast shuts the app down and makes Run return an error that wraps err. The message
+// is held and given back to the broker at the drain; where the transport does not
+// redeliver it is lost, and counted. err may be nil.
 func FailFast(err error) error { return &verdict{action: actionFailFast, err: err} }
 
 // verdict is an error that decides outright. It is found through wrapping; of
