@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -324,3 +325,192 @@ func TestNearerCodec(t *testing.T) {
 type namelessCodec struct{ gostream.Codec }
 
 func (namelessCodec) ContentType() string { return "" }
+
+// wrapped is an error that panics where it is nil.
+type wrapped struct{ err error }
+
+func (e *wrapped) Error() string { return e.err.Error() }
+func (e *wrapped) Unwrap() error { return e.err }
+
+// staleMessage is not ours any more.
+type staleMessage struct{ *stubMessage }
+
+func (staleMessage) Stale() bool { return true }
+
+// A stale message whose error panics when it is asked for its text is let go as any
+// other, and the next message is handled.
+func TestStaleMessageWithHostileError(t *testing.T) {
+	for _, batch := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFeed()
+			b := atMostOnce(f)
+			b.properties.Redelivers = true
+			handle := func(payload string) error {
+				if payload == "stale" {
+					var e *wrapped
+					return e
+				}
+				return nil
+			}
+			var h gostream.Handler = gostream.Consume(func(_ context.Context, payload string) error { return handle(payload) })
+			if batch {
+				h = gostream.ConsumeBatch(func(_ context.Context, payloads []string) error { return handle(payloads[0]) }, 1, 0)
+			}
+			r := gostream.NewRouter()
+			r.Handle("in", h)
+			var logged bytes.Buffer
+			app := gostream.New("t", "0", gostream.WithLogger(slog.New(slog.NewTextHandler(&logged, nil))))
+			app.Mount(b, r)
+			stale, next := incoming("stale"), incoming("next")
+			run(t, app, func(s *gostream.Service) {
+				f.in <- staleMessage{stale}
+				f.in <- next
+				synctest.Wait()
+				if h := s.Health(t.Context()).Subscriptions[0]; h.InFlight != 0 {
+					t.Errorf("batch=%v: health %+v", batch, h)
+				}
+			})
+			wantAcked(t, []*stubMessage{next})
+			if len(stale.how()) != 0 || !strings.Contains(logged.String(), "is stale, it is let go") {
+				t.Errorf("batch=%v: the stale message was settled as %v\n%s", batch, stale.how(), logged.String())
+			}
+		})
+	}
+}
+
+// A publish middleware that ends its goroutine while a dead letter is sent is a
+// failure of that publish, which is repeated.
+func TestGoexitWhileDeadLettering(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFeed()
+		b := atMostOnce(f)
+		b.properties.Redelivers = true
+		var published, tries atomic.Int64
+		b.publish = func(context.Context, broker.OutgoingMessage) error { published.Add(1); return nil }
+		app := batchApp(b, gostream.Consume(func(context.Context, string) error { return gostream.DeadLetter(nil) }), gostream.DeadLetterTo("dead"))
+		app.UsePublish(func(next gostream.PublishNext) gostream.PublishNext {
+			return func(ctx context.Context, msgs []broker.OutgoingMessage) error {
+				if tries.Add(1) <= 3 {
+					exit()
+				}
+				return next(ctx, msgs)
+			}
+		})
+		m := incoming("a")
+		run(t, app, func(s *gostream.Service) {
+			f.in <- m
+			synctest.Wait()
+			if h := s.Health(t.Context()); h.Subscriptions[0].InFlight != 1 || h.Subscriptions[0].Parked != 1 || h.SendFailures != 1 {
+				t.Errorf("after the first try: health %+v, want one parked", h)
+			}
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			if h := s.Health(t.Context()).Subscriptions[0]; h.InFlight != 0 {
+				t.Errorf("at rest: health %+v", h)
+			}
+		})
+		wantAcked(t, []*stubMessage{m})
+		if published.Load() != 1 || tries.Load() != 4 {
+			t.Errorf("%d dead letters in %d tries, want 1 in 4", published.Load(), tries.Load())
+		}
+	})
+}
+
+// A key that waits without end is warned of, also where the rule that retries is one
+// for every error, and not where that rule ends.
+func TestEndlessKeyIsWarnedOf(t *testing.T) {
+	endless := gostream.AnyError().Retry(gostream.Constant(time.Second))
+	for _, test := range []struct {
+		name string
+		rule gostream.PolicyRule
+		dead bool
+		want bool
+	}{
+		{"endless", endless, false, true},
+		{"endless with a dead letter", endless, true, true},
+		{"rejected", gostream.AnyError().Reject(), false, false},
+		{"limited", gostream.AnyError().Retry(gostream.Constant(time.Second).Attempts(3)).ThenReject(), false, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := atMostOnce(newFeed())
+				b.properties.Redelivers = true
+				options := []gostream.HandleOption{gostream.Workers(2), gostream.ByKey(), gostream.OnError(test.rule)}
+				if test.dead {
+					options = append(options, gostream.DeadLetterTo("dead"))
+				}
+				r := gostream.NewRouter()
+				r.Handle("in", gostream.Consume(nothing), options...)
+				var logged bytes.Buffer
+				app := gostream.New("t", "0", gostream.WithLogger(slog.New(slog.NewTextHandler(&logged, nil))))
+				app.Mount(b, r)
+				run(t, app, func(*gostream.Service) {})
+				if got := strings.Contains(logged.String(), "waits without end"); got != test.want {
+					t.Errorf("warned=%v, want %v\n%s", got, test.want, logged.String())
+				}
+			})
+		})
+	}
+}
+
+// A message that shuts the app down while the other subscriptions are being started
+// races with none of them, and none of them outlives the drain.
+func TestFailFastDuringStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const others = 3000
+		cause := errors.New("no")
+		f := newFeed()
+		b := atMostOnce(f)
+		b.properties.Redelivers = true
+		b.subscribe = func(_ context.Context, name string) (broker.Subscription, error) {
+			if name == "in" {
+				return f, nil
+			}
+			return newFeed(), nil
+		}
+		r := gostream.NewRouter()
+		r.Handle("in", gostream.Consume(func(context.Context, string) error { return gostream.FailFast(cause) }))
+		for i := range others {
+			r.Handle("other"+strconv.Itoa(i), gostream.Consume(nothing))
+		}
+		app := gostream.New("t", "0", quiet())
+		app.Mount(b, r)
+		f.in <- incoming("a")
+		began := time.Now()
+		if err := begin(t, app).Wait(); !errors.Is(err, cause) {
+			t.Errorf("Wait: %v, want %v", err, cause)
+		}
+		if took := time.Since(began); took >= time.Second {
+			t.Errorf("the drain took %v", took)
+		}
+	})
+}
+
+// A pause that comes while a message is received returns when that is handed over,
+// also where every worker is busy with a handler then.
+func TestPauseWithAllWorkersBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFeed()
+		b := atMostOnce(f)
+		b.properties.Redelivers = true
+		release := make(chan struct{})
+		app := batchApp(b, gostream.Consume(func(context.Context, string) error { <-release; return nil }), gostream.Workers(2), gostream.ByKey())
+		run(t, app, func(s *gostream.Service) {
+			var asked atomic.Bool
+			f.in <- keyAsked{incoming("a"), nil}
+			synctest.Wait()
+			f.in <- keyAsked{incoming("b"), func() {
+				if !asked.Swap(true) {
+					time.Sleep(100 * time.Millisecond) // received, and not handed over yet
+				}
+			}}
+			synctest.Wait()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if err := s.Pause(ctx, "in"); err != nil {
+				t.Errorf("Pause: %v", err)
+			}
+			close(release)
+		})
+	})
+}
