@@ -215,7 +215,7 @@ func (m keyAsked) PartitionKey() []byte {
 }
 
 // reopening is a service whose only subscription is being opened again: it gets g
-// after a second, whatever its context says.
+// after a minute, whatever its context says.
 func reopening(t *testing.T) (s *gostream.Service, g *feed) {
 	t.Helper()
 	f := newFeed()
