@@ -294,14 +294,16 @@ func (s *Service) beginDrain() {
 func callHook(ctx context.Context, f func(context.Context) error) error {
 	result := make(chan error, 1)
 	go func() {
-		err := ErrGoexit
+		var err error
+		returned := false
 		defer func() {
-			if r := recover(); r != nil {
-				err = newPanicError(r)
+			if !returned {
+				err = abruptEnd(recover())
 			}
 			result <- err
 		}()
 		err = f(ctx)
+		returned = true
 	}()
 	select {
 	case err := <-result:
