@@ -64,6 +64,9 @@ const (
 	EventSlowConsumer
 	// EventSubscriptionLost: a subscription ended on the server's side.
 	EventSubscriptionLost
+	// EventFailed: the server refused what a call had already accepted, such as a
+	// buffered publish without permission. Err says what.
+	EventFailed
 )
 
 // String returns the event's name in lower case.
@@ -77,6 +80,8 @@ func (k EventKind) String() string {
 		return "slow consumer"
 	case EventSubscriptionLost:
 		return "subscription lost"
+	case EventFailed:
+		return "failed"
 	default:
 		return "unknown event"
 	}

@@ -12,11 +12,11 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/gostream/gostream/broker"
 	"github.com/gostream/gostream/brokertest"
+	"github.com/gostream/gostream/internal/docpage"
 	"github.com/gostream/gostream/memory"
 )
 
@@ -27,36 +27,13 @@ var update = flag.Bool("update", false, "write the tables of docs/broker-authors
 var (
 	guide   = filepath.Join("..", "..", "docs", "broker-authors")
 	kitPage = filepath.Join(guide, "kit.md")
-	writing sync.Mutex // the tables are written by several tests
 )
 
 // sameTable compares what stands between the marks of that name on the kit's page
 // with want, or writes it.
 func sameTable(t *testing.T, name, want string) {
 	t.Helper()
-	writing.Lock()
-	defer writing.Unlock()
-	data, err := os.ReadFile(kitPage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	begin, end := fmt.Sprintf("<!-- %s: begin -->\n", name), fmt.Sprintf("<!-- %s: end -->", name)
-	before, rest, ok := strings.Cut(string(data), begin)
-	got, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatalf("%s has no %q and %q", kitPage, begin, end)
-	}
-	want = "\n" + strings.TrimSpace(want) + "\n\n"
-	if got == want {
-		return
-	}
-	if !*update {
-		t.Errorf("the table %q of docs/broker-authors/kit.md is out of date: run go generate ./examples/dirbroker", name)
-		return
-	}
-	if err := os.WriteFile(kitPage, []byte(before+begin+want+end+after), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	docpage.Same(t, kitPage, name, want, *update, "go generate ./examples/dirbroker")
 }
 
 // sameReport compares the tables of a run, but for the results.

@@ -1,0 +1,239 @@
+package nats_test
+
+import (
+	"context"
+	"flag"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	natsgo "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/gostream/gostream/broker"
+	"github.com/gostream/gostream/brokers/nats"
+	"github.com/gostream/gostream/brokers/nats/embedded"
+	"github.com/gostream/gostream/brokertest"
+	"github.com/gostream/gostream/internal/cutproxy"
+	"github.com/gostream/gostream/internal/docpage"
+)
+
+//go:generate go test -run "TestConformance" -update .
+
+var update = flag.Bool("update", false, "write the tables of docs/brokers/nats.md instead of comparing them")
+
+// TestConformance proves that the broker keeps the contract, on an embedded server and
+// on the one at NATS_URL.
+func TestConformance(t *testing.T) {
+	for _, s := range []struct {
+		name string
+		open func(t *testing.T) *site
+	}{{"embedded", embeddedSite}, {"server", serverSite}} {
+		for _, k := range []struct {
+			name    string
+			harness func(t *testing.T, s *site) brokertest.Harness
+		}{{"core", coreHarness}, {"stream", streamHarness}} {
+			t.Run(k.name+"/"+s.name, func(t *testing.T) {
+				t.Parallel()
+				at := s.open(t)
+				report := brokertest.Run(t, k.harness(t, at))
+				all := len(report.Results()) == len(brokertest.Checks()) // -run may choose some
+				if s.name == "embedded" && all && !t.Failed() {
+					tables, _, _ := strings.Cut(report.Markdown(), "### Checks")
+					docpage.Same(t, guide, k.name, strings.ReplaceAll(tables, "### ", "#### "), *update, "go generate ./brokers/nats")
+				}
+			})
+		}
+	}
+}
+
+var guide = filepath.Join("..", "..", "docs", "brokers", "nats.md")
+
+// site is a server behind a proxy that can cut its connections.
+type site struct {
+	proxy          *cutproxy.Proxy
+	user, password string
+	direct         string // the server's own URL
+	restart        func(ctx context.Context) error
+	skip           map[string]string
+}
+
+const password = "s3cr3t/of the=kit"
+
+func embeddedSite(t *testing.T) *site {
+	config := embedded.Config{Dir: t.TempDir(), Listen: "127.0.0.1:0", User: "kit", Password: password}
+	server, err := embedded.Start(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	t.Cleanup(func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if err := server.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	config.Listen = strings.TrimPrefix(server.URL(), "nats://") // the same port again
+	s := newSite(t, server.URL())
+	s.user, s.password = "kit", password
+	s.restart = func(ctx context.Context) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if err := server.Shutdown(ctx); err != nil {
+			return err
+		}
+		again, err := embedded.Start(config)
+		if err == nil {
+			server = again
+		}
+		return err
+	}
+	return s
+}
+
+func serverSite(t *testing.T) *site {
+	addr := os.Getenv("NATS_URL")
+	if addr == "" {
+		t.Skip("NATS_URL is not set: NATS_URL=nats://127.0.0.1:4222 go test -run TestConformance ./brokers/nats")
+	}
+	s := newSite(t, addr)
+	s.user, s.password = "kit", password // a server without users does not look at them
+	nc := s.connect(t)
+	if v := nc.ConnectedServerVersion(); strings.HasPrefix(v, "2.9.") {
+		s.skip = map[string]string{
+			"settlement/any-order": "a server of version " + v + " that finds a request without a reader while it has something to deliver again steps back in the stream, and delivers once more what was acknowledged",
+		}
+	}
+	return s
+}
+
+func newSite(t *testing.T, direct string) *site {
+	u, err := url.Parse(direct)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy, err := cutproxy.Start(u.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := proxy.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &site{proxy: proxy, direct: direct}
+}
+
+// connect returns a connection past the proxy.
+func (s *site) connect(t *testing.T) *natsgo.Conn {
+	opts := []natsgo.Option{natsgo.MaxReconnects(-1), natsgo.ReconnectWait(10 * time.Millisecond)}
+	if s.user != "" {
+		opts = append(opts, natsgo.UserInfo(s.user, s.password))
+	}
+	nc, err := natsgo.Connect(s.direct, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// harness is what both kinds of sources have in common.
+func (s *site) harness() brokertest.Harness {
+	options := func() []nats.Option {
+		opts := []nats.Option{nats.ReconnectWait(20 * time.Millisecond), nats.ConnectTimeout(2 * time.Second)}
+		if s.user != "" {
+			opts = append(opts, nats.UserPassword(s.user, s.password))
+		}
+		return opts
+	}
+	return brokertest.Harness{
+		New: func() broker.Broker { return nats.New(s.proxy.Addr(), options()...) },
+		Interrupt: func(context.Context) (func(context.Context) error, error) {
+			s.proxy.Cut()
+			return func(context.Context) error { s.proxy.Restore(); return nil }, nil
+		},
+		Restart:     s.restart,
+		Unreachable: func() broker.Broker { return nats.New("nats://127.0.0.1:1", options()...) },
+		Misconfigured: func() broker.Broker {
+			return nats.New("http://127.0.0.1", nats.Name(""), nats.ReconnectWait(-1))
+		},
+		InvalidNames: []string{"a.*", "a.>", ">", "a..b", ".a", "a.", "a b", "a\r\nb", "a*b", "$JS.API.INFO", strings.Repeat("a", nats.MaxName+1)},
+		Secrets:      []string{s.password},
+		Skip:         s.skip,
+		Bulk:         20_000,
+	}
+}
+
+func coreHarness(_ *testing.T, s *site) brokertest.Harness {
+	h := s.harness()
+	h.Source = func(_ context.Context, id string) (brokertest.Target, error) {
+		return brokertest.Target{Source: nats.Subject(id), Name: id}, nil
+	}
+	h.Group = func(_ context.Context, id string) (brokertest.Group, error) {
+		return brokertest.Group{Name: id, Member: func(g string) broker.Source { return nats.Subject(id).QueueGroup(g) }}, nil
+	}
+	h.Pattern = func(_ context.Context, id string) (brokertest.Pattern, error) {
+		return brokertest.Pattern{
+			Source:   nats.Subject(id + ".*.new"),
+			Matching: []string{id + ".a.new", id + ".b.new"},
+			Other:    []string{id, id + ".a", id + ".a.old", id + ".a.b.new"},
+		}, nil
+	}
+	h.ValidOptions = []any{nats.PublishOptions{}, &nats.PublishOptions{}}
+	h.InvalidOptions = []any{nats.PublishOptions{MsgID: "m"}, (*nats.PublishOptions)(nil)}
+	return h
+}
+
+func streamHarness(t *testing.T, s *site) brokertest.Harness {
+	js, err := jetstream.New(s.connect(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := s.harness()
+	source := func(id string) nats.StreamSource {
+		return nats.Stream(id, id).Durable("kit").AckWait(3 * time.Second).MaxAckPending(64)
+	}
+	// make makes the stream, and returns what removes it.
+	make := func(ctx context.Context, id string) (func(context.Context) error, error) {
+		_, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: id, Subjects: []string{id, id + ".>"}})
+		return func(ctx context.Context) error { return js.DeleteStream(ctx, id) }, err
+	}
+	target := func(of func(id string) nats.StreamSource) func(context.Context, string) (brokertest.Target, error) {
+		return func(ctx context.Context, id string) (brokertest.Target, error) {
+			remove, err := make(ctx, id)
+			return brokertest.Target{Source: of(id), Name: id, Close: remove}, err
+		}
+	}
+	h.Source = target(source)
+	h.Lease = target(func(id string) nats.StreamSource { return source(id).AckWait(1500 * time.Millisecond) })
+	h.Group = func(ctx context.Context, id string) (brokertest.Group, error) {
+		remove, err := make(ctx, id)
+		return brokertest.Group{Name: id, Member: func(g string) broker.Source { return source(id).Durable(g) }, Close: remove}, err
+	}
+	h.Pattern = func(ctx context.Context, id string) (brokertest.Pattern, error) {
+		remove, err := make(ctx, id)
+		return brokertest.Pattern{
+			Source:   nats.Stream(id+".*.new", id).Durable("kit"),
+			Matching: []string{id + ".a.new", id + ".b.new"},
+			Other:    []string{id, id + ".a", id + ".a.old", id + ".a.b.new"},
+			Close:    remove,
+		}, err
+	}
+	h.ValidOptions = []any{
+		nats.PublishOptions{MsgID: "m-1"},
+		&nats.PublishOptions{MsgID: "m-2", ExpectLastMsgID: "m-1"},
+	}
+	h.InvalidOptions = []any{
+		nats.PublishOptions{TTL: -time.Second},
+		nats.PublishOptions{TTL: time.Millisecond},
+		nats.PublishOptions{MsgID: "a\nb"},
+		(*nats.PublishOptions)(nil),
+	}
+	return h
+}

@@ -1,0 +1,458 @@
+package nats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	natsgo "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/gostream/gostream/broker"
+)
+
+var (
+	_ broker.Subscription  = (*streamSubscription)(nil)
+	_ broker.BatchReceiver = (*streamSubscription)(nil)
+	_ broker.Lagger        = (*streamSubscription)(nil)
+)
+
+// streamSubscription pulls from a consumer. Requests for messages go out from Receive;
+// what they bring comes in through the inbox, on a goroutine of the client, and waits
+// in the buffer for Receive.
+type streamSubscription struct {
+	b     *Broker
+	c     *connection
+	src   StreamSource
+	inbox *natsgo.Subscription
+	wake  chan struct{} // wakes a Receive that waits
+	gone  atomic.Bool   // the consumer is gone: nothing can be settled
+	ended chan struct{} // closed when nothing more comes through the inbox
+
+	closing sync.Once
+
+	mu      sync.Mutex
+	from    *consumer
+	pull    pull
+	waiting bool  // a Receive waits
+	closed  bool  // nothing more is handed out, but what an ordered reader has
+	drained bool  // closed, and whatever was sent has arrived
+	lost    error // what Receive answers from now on
+	order   order
+	timer   *time.Timer
+	ticking bool
+
+	// The unsettled messages, in the order in which they were handed out.
+	head, tail *Message
+}
+
+func (b *Broker) subscribeStream(ctx context.Context, src StreamSource) (broker.Subscription, error) {
+	c, err := b.enter("subscribe", src.subject)
+	if err != nil {
+		return nil, err
+	}
+	defer b.life.leave()
+	if err := ctx.Err(); err != nil {
+		return nil, b.fail("subscribe", src.subject, err)
+	}
+	ctx, cancel := withDefault(ctx, broker.DefaultTimeout)
+	defer cancel()
+	s := &streamSubscription{b: b, c: c, src: src, wake: make(chan struct{}, 1), ended: make(chan struct{})}
+	if s.from, err = b.topology(ctx, c, &s.src); err != nil {
+		return nil, b.failTopology(src.subject, err)
+	}
+	s.pull.init(s.from, src.prefetch)
+	s.timer = time.AfterFunc(time.Hour, s.tick)
+	s.timer.Stop()
+	if s.inbox, err = c.nc.Subscribe(c.nc.NewInbox(), s.arrived); err != nil {
+		return nil, b.fail("subscribe", src.subject, err)
+	}
+	s.inbox.SetClosedHandler(func(string) { close(s.ended) })
+	// What may arrive is bounded by what was asked for.
+	err = s.inbox.SetPendingLimits(-1, -1)
+	if err == nil && !b.add(s) {
+		err = natsgo.ErrConnectionClosed
+	}
+	if err != nil {
+		_ = s.inbox.Unsubscribe()
+		return nil, b.fail("subscribe", src.subject, err)
+	}
+	return s, nil
+}
+
+// failTopology translates an error that may say itself that it is a mistake.
+func (b *Broker) failTopology(name string, err error) error {
+	if errors.Is(err, broker.ErrInvalid) {
+		return fail("subscribe", name, broker.ErrInvalid, err)
+	}
+	return b.fail("subscribe", name, err)
+}
+
+// consumer is the one that messages come from; an ordered reader changes it.
+func (s *streamSubscription) consumer() *consumer {
+	if !s.src.ordered {
+		return s.from
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.from
+}
+
+// Receive returns the next message.
+func (s *streamSubscription) Receive(ctx context.Context) (broker.IncomingMessage, error) {
+	var one [1]broker.IncomingMessage
+	if _, err := s.receive(ctx, one[:]); err != nil {
+		return nil, err
+	}
+	return one[0], nil
+}
+
+// ReceiveBatch waits for the first message and returns what is there.
+func (s *streamSubscription) ReceiveBatch(ctx context.Context, dst []broker.IncomingMessage) (int, error) {
+	if len(dst) == 0 {
+		return 0, nil
+	}
+	return s.receive(ctx, dst)
+}
+
+func (s *streamSubscription) receive(ctx context.Context, dst []broker.IncomingMessage) (int, error) {
+	for {
+		if err := ctx.Err(); err != nil && !s.b.life.isClosed() {
+			return 0, s.b.fail("receive", s.src.subject, err)
+		}
+		now := clock()
+		s.mu.Lock()
+		if err := s.over(); err != nil {
+			s.mu.Unlock()
+			return 0, err
+		}
+		n := 0
+		for n < len(dst) {
+			m := s.take(now)
+			if m == nil {
+				break
+			}
+			dst[n] = m
+			n++
+		}
+		ask := s.pull.ask(now, n, len(dst))
+		s.waiting = n == 0
+		doubtful := s.pull.doubtful
+		s.keepTicking()
+		s.mu.Unlock()
+
+		if ask > 0 {
+			s.request(ask)
+		}
+		switch {
+		case n > 0:
+			return n, nil
+		case doubtful:
+			s.verify(ctx)
+			continue
+		}
+		select {
+		case <-s.wake:
+		case <-ctx.Done():
+			s.mu.Lock()
+			s.waiting = false
+			s.mu.Unlock()
+		}
+	}
+}
+
+// over says why nothing more is handed out; mu is held.
+func (s *streamSubscription) over() error {
+	switch {
+	case s.b.life.isClosed():
+		return fail("receive", s.src.subject, broker.ErrClosed, nil)
+	case s.closed && (!s.src.ordered || s.drained && s.pull.buffered() == 0):
+		return fail("receive", s.src.subject, broker.ErrClosed, nil)
+	}
+	return s.lost
+}
+
+// take takes the next message out of the buffer, nil where there is none; mu is held.
+func (s *streamSubscription) take(now int64) broker.IncomingMessage {
+	for {
+		a, ok := s.pull.pop()
+		if !ok {
+			return nil
+		}
+		if s.src.ordered {
+			switch s.order.next(a.msg.Reply, s.from.name) {
+			case inOrder:
+				return &OrderedMessage{stored{a.msg, s}}
+			case gap:
+				s.pull.doubt()
+				return nil
+			}
+			continue // of a consumer that was given up
+		}
+		lease := a.at + int64(s.from.ackWait)
+		if now >= lease {
+			continue // the server delivers it again
+		}
+		m := &Message{stored: stored{a.msg, s}}
+		m.lease.Store(lease)
+		m.prev = s.tail
+		if s.tail != nil {
+			s.tail.next = m
+		} else {
+			s.head = m
+		}
+		s.tail = m
+		return m
+	}
+}
+
+// done takes m out of the list of unsettled messages. It may be called again.
+func (s *streamSubscription) done(m *Message) {
+	s.mu.Lock()
+	if m.prev == nil && m.next == nil && s.head != m {
+		s.mu.Unlock()
+		return
+	}
+	if m.prev != nil {
+		m.prev.next = m.next
+	} else {
+		s.head = m.next
+	}
+	if m.next != nil {
+		m.next.prev = m.prev
+	} else {
+		s.tail = m.prev
+	}
+	m.prev, m.next = nil, nil
+	finished := s.closed && s.head == nil
+	s.mu.Unlock()
+	if finished {
+		s.b.forget(s)
+	}
+}
+
+// poke wakes a Receive that waits.
+func (s *streamSubscription) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// lose ends the subscription: its consumer or its stream is gone.
+func (s *streamSubscription) lose(err error) {
+	s.mu.Lock()
+	if s.lost != nil || s.closed {
+		s.mu.Unlock()
+		return
+	}
+	s.lost = err
+	s.pull.reset()
+	s.mu.Unlock()
+	s.gone.Store(true)
+	_ = s.inbox.Unsubscribe()
+	s.poke()
+	s.b.tell(broker.Event{Kind: broker.EventSubscriptionLost, Name: s.src.subject, Err: err})
+}
+
+// Lag is how many messages of the consumer were not delivered yet, those that wait here
+// included. What was given back and waits to come again does not count.
+func (s *streamSubscription) Lag(ctx context.Context) (int64, error) {
+	c, err := s.b.enter("lag", s.src.subject)
+	if err != nil {
+		return 0, err
+	}
+	defer s.b.life.leave()
+	ctx, cancel := withDefault(ctx, broker.DefaultTimeout)
+	defer cancel()
+	from := s.consumer()
+	info, err := consumerInfo(ctx, c.js, from)
+	if err != nil {
+		return 0, s.b.fail("lag", s.src.subject, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return int64(info.NumPending) + int64(s.pull.buffered()), nil
+}
+
+func consumerInfo(ctx context.Context, js jetstream.JetStream, of *consumer) (*jetstream.ConsumerInfo, error) {
+	found, err := js.Consumer(ctx, of.stream, of.name)
+	if err != nil {
+		return nil, err
+	}
+	return found.CachedInfo(), nil
+}
+
+// Close ends the intake and gives back what was prefetched. An ordered reader hands it
+// out instead. It returns when the server knows.
+func (s *streamSubscription) Close(ctx context.Context) error {
+	if err := s.b.life.refuse("close", s.src.subject); err != nil {
+		return err
+	}
+	var err error
+	s.closing.Do(func() {
+		ctx, cancel := withDefault(ctx, broker.DefaultShutdownTimeout)
+		defer cancel()
+		err = s.stopIntake(ctx)
+		if err == nil && s.c.nc.IsConnected() {
+			err = s.c.settled.flush(ctx)
+		}
+		s.mu.Lock()
+		idle := s.head == nil
+		s.mu.Unlock()
+		if idle {
+			s.removeConsumer(ctx)
+			s.b.forget(s)
+		}
+		if err != nil {
+			err = s.b.fail("close", s.src.subject, err)
+		}
+	})
+	return err
+}
+
+// stopIntake gives back what waits here and what still arrives. It returns when nothing
+// more does.
+func (s *streamSubscription) stopIntake(ctx context.Context) error {
+	s.mu.Lock()
+	s.closed = true
+	owed := s.pull.asked > 0
+	s.mu.Unlock()
+	s.poke()
+	var err error
+	if s.c.nc.IsConnected() && s.inbox.IsValid() {
+		// The server's answer to the drain comes after whatever it had sent here.
+		if err = s.inbox.Drain(); err == nil {
+			select {
+			case <-s.ended:
+			case <-ctx.Done():
+				err = ctx.Err()
+			}
+		}
+		if owed && err == nil {
+			s.purgeRequests(ctx)
+		}
+	} else {
+		_ = s.inbox.Unsubscribe()
+	}
+	s.mu.Lock()
+	s.drained = true
+	s.timer.Stop()
+	var back []arrival
+	if !s.src.ordered {
+		back = s.pull.reset()
+	}
+	s.mu.Unlock()
+	s.giveBack(back)
+	s.poke()
+	return err
+}
+
+// purgeRequests has an old server forget the requests of an inbox that is gone. When it
+// finds out by itself, while it has something to deliver again, a server of version 2.9
+// steps back in the stream and delivers once more what was acknowledged.
+func (s *streamSubscription) purgeRequests(ctx context.Context) {
+	if s.c.atLeast(2, 10) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	_, _ = consumerInfo(ctx, s.c.js, s.consumer()) // it counts the requests, and so looks at them
+}
+
+// giveBack returns messages that nobody has seen, in their order.
+func (s *streamSubscription) giveBack(arrivals []arrival) {
+	for _, a := range arrivals {
+		_ = s.c.nc.Publish(a.msg.Reply, bodyNak) // what fails comes back after AckWait
+	}
+}
+
+// removeConsumer removes a consumer that nobody else can use; if that fails, the server
+// does after a while.
+func (s *streamSubscription) removeConsumer(ctx context.Context) {
+	from := s.consumer()
+	if !from.durable && s.c.nc.IsConnected() && !s.gone.Load() {
+		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+		defer cancel()
+		_ = s.c.js.DeleteConsumer(ctx, from.stream, from.name)
+	}
+}
+
+// end is called by Shutdown: whatever is unsettled goes back, in its order.
+func (s *streamSubscription) end(ctx context.Context) {
+	_ = s.stopIntake(ctx)
+	var held []*Message
+	s.mu.Lock()
+	for m := s.head; m != nil; m = m.next {
+		held = append(held, m)
+	}
+	s.mu.Unlock()
+	back := 0
+	for _, m := range held {
+		if m.state.CompareAndSwap(unsettled, settled) && !m.Stale() {
+			_ = s.c.nc.Publish(m.msg.Reply, bodyNak)
+			back++
+		}
+	}
+	if back == 0 {
+		s.removeConsumer(ctx)
+	}
+	s.poke()
+}
+
+// reconnected asks again: requests do not survive the connection.
+func (s *streamSubscription) reconnected() {
+	if s.c.nc.IsClosed() {
+		s.lose(s.b.fail("receive", s.src.subject, natsgo.ErrConnectionClosed))
+		return
+	}
+	s.mu.Lock()
+	s.pull.forgetRequests()
+	if s.src.ordered {
+		s.pull.doubt() // what was on its way is lost
+	}
+	s.mu.Unlock()
+	s.poke()
+}
+
+// verify finds out whether the consumer is still there, and makes that of an ordered
+// reader anew. It returns when Receive shall go on.
+func (s *streamSubscription) verify(ctx context.Context) {
+	asking, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	var err error
+	if s.src.ordered {
+		err = s.renew(asking)
+	} else {
+		_, err = consumerInfo(asking, s.c.js, s.from)
+	}
+	switch {
+	case err == nil:
+		s.mu.Lock()
+		s.pull.trust()
+		s.mu.Unlock()
+		if !s.src.ordered {
+			s.pause(ctx, leastVerify) // it was refused for a reason
+		}
+	case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrConsumerDoesNotExist), errors.Is(err, jetstream.ErrStreamNotFound):
+		s.lose(s.b.fail("receive", s.src.subject, fmt.Errorf("the consumer %s of stream %s is gone: %w", broker.Quote(s.from.name), broker.Quote(s.from.stream), err)))
+	default:
+		s.pause(ctx, time.Second) // the server is not well; the connection may be lost
+	}
+}
+
+const leastVerify = 100 * time.Millisecond
+
+// pause waits for d, less where something happens.
+func (s *streamSubscription) pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.wake:
+	case <-ctx.Done():
+	}
+}
