@@ -6,7 +6,6 @@ import (
 	"flag"
 	"maps"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -22,6 +21,7 @@ import (
 	"github.com/gostream/gostream/brokertest"
 	"github.com/gostream/gostream/internal/cutproxy"
 	"github.com/gostream/gostream/internal/docpage"
+	"github.com/gostream/gostream/internal/testserver"
 )
 
 //go:generate go test -run "TestConformance" -update .
@@ -99,11 +99,7 @@ func embeddedSite(t *testing.T) *site {
 }
 
 func serverSite(t *testing.T) *site {
-	addr := os.Getenv("NATS_URL")
-	if addr == "" {
-		t.Skip("NATS_URL is not set: NATS_URL=nats://127.0.0.1:4222 go test -run TestConformance ./brokers/nats")
-	}
-	s := newSite(t, addr)
+	s := newSite(t, testserver.Address(t, "NATS_URL", "nats://127.0.0.1:4222", "./brokers/nats"))
 	s.user, s.password = "kit", password // a server without users does not look at them
 	nc := s.connect(t)
 	if v := nc.ConnectedServerVersion(); strings.HasPrefix(v, "2.9.") {
