@@ -244,8 +244,10 @@ func pump(e *env, l *link, s *stream, first, n, size int) ([]weak.Pointer[byte],
 		})
 	}
 	sample, err := drain(ctx, s, first, n, onTheWay)
-	cancel()
-	wg.Wait()
+	if err != nil {
+		cancel()
+	}
+	wg.Wait() // a message may come before its Publish returns
 	select {
 	case publish := <-failed:
 		return nil, publish

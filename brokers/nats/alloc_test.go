@@ -84,7 +84,7 @@ func TestAllocations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	it, err := consumer.Messages(jetstream.PullMaxMessages(nats.DefaultPrefetch))
+	it, err := consumer.Messages()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -151,13 +151,22 @@ func (m *Message) settle(ctx context.Context, op string, body []byte) error {
 	return nil
 }
 
-// confirm settles and waits until the server has confirmed it.
+// confirm settles and waits until the server has confirmed it. It asks again while no
+// answer comes, which the loss of the connection may have taken along.
 func confirm(ctx context.Context, c *connection, reply string, body []byte) error {
 	ctx, cancel := withDefault(ctx, requestTimeout)
 	defer cancel()
-	_, err := c.nc.RequestWithContext(ctx, reply, body)
-	return err
+	for {
+		asking, cancel := context.WithTimeout(ctx, confirmInterval)
+		_, err := c.nc.RequestWithContext(asking, reply, body)
+		cancel()
+		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+	}
 }
+
+const confirmInterval = time.Second
 
 // DeliveryCount is how often the consumer has delivered the message, this time
 // included. It counts what was prefetched and given back, too.

@@ -36,10 +36,13 @@ type pull struct {
 
 	heartbeat, expires time.Duration
 
-	doubtful bool // the consumer may be gone
+	empty int64 // when nothing waited in the channel
+
+	doubtful bool  // the consumer may be gone
+	refused  error // the server will not answer requests
 }
 
-// arrival is a message that waits to be received.
+// arrival is a message that waits to be received. It came at that time or later.
 type arrival struct {
 	msg *natsgo.Msg
 	at  int64
@@ -115,12 +118,10 @@ func (p *pull) ask(now int64, n, want int) int {
 		if p.buffered() > 0 && now-p.queue[p.first].at > p.slow {
 			p.window = 1 // what waits here waits too long
 		}
-	} else if p.asked == 0 {
-		if quick {
-			p.window = min(2*p.window, p.most)
-		} else {
-			p.window = 1
-		}
+	} else if quick {
+		p.window = min(2*p.window, p.most)
+	} else {
+		p.window = 1
 	}
 	target := p.window
 	if want > 1 {
@@ -160,62 +161,39 @@ func (s *streamSubscription) request(n int) {
 	}
 }
 
-// arrived takes in what comes through the inbox, on a goroutine of the client.
-func (s *streamSubscription) arrived(msg *natsgo.Msg) {
-	now := clock()
+// arrived takes in what came into the channel at that time or later; mu is held.
+func (s *streamSubscription) arrived(msg *natsgo.Msg, at, now int64) {
+	s.pull.seen = now
 	if msg.Reply == "" {
-		s.status(msg, now)
+		s.pull.status(native(msg.Header, "Status"), native(msg.Header, "Description"), native(msg.Header, "Nats-Pending-Messages"))
 		return
 	}
-	s.mu.Lock()
-	s.pull.seen = now
-	if s.drained {
-		s.mu.Unlock()
-		return // it comes again after AckWait
-	}
-	s.pull.push(arrival{msg, now})
-	wake := s.waiting
-	s.waiting = false
-	s.mu.Unlock()
-	if wake {
-		s.poke()
-	}
+	s.pull.push(arrival{msg, at})
 }
 
-// status deals with what the server says of a request.
-func (s *streamSubscription) status(msg *natsgo.Msg, now int64) {
-	code, text := native(msg.Header, "Status"), native(msg.Header, "Description")
-	var fatal error
-	s.mu.Lock()
-	s.pull.seen = now
+// status deals with what the server says of a request; left is how many messages it had
+// still asked for.
+func (p *pull) status(code, text, left string) {
 	switch code {
-	case "100": // it is still there
-		s.mu.Unlock()
-		return
-	case "404", "408": // a request ended without all that it had asked for
-		left, err := strconv.Atoi(native(msg.Header, "Nats-Pending-Messages"))
+	case "100": // the server is still there
+	case "404", "408": // the request ended
+		n, err := strconv.Atoi(left)
 		if err != nil {
-			left = s.pull.asked
+			n = p.asked
 		}
-		s.pull.asked = max(s.pull.asked-left, 0)
+		p.asked = max(p.asked-n, 0)
 	case "409":
 		switch lower := strings.ToLower(text); {
 		case strings.Contains(lower, "consumer deleted"), strings.Contains(lower, "push based"), strings.Contains(lower, "exceeded"):
-			s.pull.doubt() // or there are too many requests: both are looked at with some patience
+			p.doubt() // or there are too many requests: both are looked at with some patience
 		default: // leadership change, server shutdown
-			s.pull.forgetRequests()
+			p.forgetRequests()
 		}
 	case "503": // nobody is there
-		s.pull.doubt()
+		p.doubt()
 	default:
-		fatal = fmt.Errorf("the server refused a request for messages: %s %s", code, text)
+		p.refused = fmt.Errorf("the server refused a request for messages: %s %s", code, text)
 	}
-	s.mu.Unlock()
-	if fatal != nil {
-		s.lose(fail("receive", s.src.subject, nil, fatal))
-		return
-	}
-	s.poke()
 }
 
 // keepTicking has tick called while something is asked for or waits; mu is held.
@@ -248,6 +226,9 @@ func (s *streamSubscription) tick() {
 		return
 	}
 	p := &s.pull
+	if !s.waiting {
+		s.collect(now)
+	}
 	if connected && p.asked > 0 && now-p.seen > p.quiet {
 		p.doubt()
 	}

@@ -20,24 +20,25 @@ var (
 	_ broker.Lagger        = (*streamSubscription)(nil)
 )
 
-// streamSubscription pulls from a consumer. Requests for messages go out from Receive;
-// what they bring comes in through the inbox, on a goroutine of the client, and waits
-// in the buffer for Receive.
+// streamSubscription pulls from a consumer. Requests for messages go out from Receive.
+// What they bring comes into a channel, from which Receive takes it itself: no other
+// goroutine has to run for a message.
 type streamSubscription struct {
 	b     *Broker
 	c     *connection
 	src   StreamSource
 	inbox *natsgo.Subscription
-	wake  chan struct{} // wakes a Receive that waits
-	gone  atomic.Bool   // the consumer is gone: nothing can be settled
-	ended chan struct{} // closed when nothing more comes through the inbox
+	in    chan *natsgo.Msg // what the inbox gets
+	wake  chan struct{}    // wakes a Receive that waits, for something else than a message
+	gone  atomic.Bool      // the consumer is gone: nothing can be settled
+	ended chan struct{}    // closed when nothing more comes through the inbox
 
 	closing sync.Once
 
 	mu      sync.Mutex
 	from    *consumer
 	pull    pull
-	waiting bool  // a Receive waits
+	waiting bool  // a Receive waits at the channel, or has something of it in hand
 	closed  bool  // nothing more is handed out, but what an ordered reader has
 	drained bool  // closed, and whatever was sent has arrived
 	lost    error // what Receive answers from now on
@@ -67,25 +68,27 @@ func (b *Broker) subscribeStream(ctx context.Context, src StreamSource) (broker.
 	s.pull.init(s.from, src.prefetch)
 	s.timer = time.AfterFunc(time.Hour, s.tick)
 	s.timer.Stop()
-	if s.inbox, err = c.nc.Subscribe(c.nc.NewInbox(), s.arrived); err != nil {
+	// What may arrive is bounded by what was asked for: on this connection, and on the
+	// one before, whose requests the server may not have forgotten.
+	s.in = make(chan *natsgo.Msg, 4*src.prefetch+inboxSpare)
+	if s.inbox, err = c.nc.ChanSubscribe(c.nc.NewInbox(), s.in); err != nil {
 		return nil, b.fail("subscribe", src.subject, err)
 	}
 	s.inbox.SetClosedHandler(func(string) { close(s.ended) })
-	// What may arrive is bounded by what was asked for.
-	err = s.inbox.SetPendingLimits(-1, -1)
-	if err == nil && !b.add(s) {
-		err = natsgo.ErrConnectionClosed
-	}
-	if err != nil {
+	if !b.add(s) {
 		_ = s.inbox.Unsubscribe()
-		return nil, b.fail("subscribe", src.subject, err)
+		return nil, fail("subscribe", src.subject, broker.ErrClosed, nil)
 	}
 	return s, nil
 }
 
-// failTopology translates an error that may say itself that it is a mistake.
+// inboxSpare is room for what the server says of requests.
+const inboxSpare = 256
+
+// failTopology translates an error that may be a mistake of the source.
 func (b *Broker) failTopology(name string, err error) error {
-	if errors.Is(err, broker.ErrInvalid) {
+	var m mismatch
+	if errors.As(err, &m) {
 		return fail("subscribe", name, broker.ErrInvalid, err)
 	}
 	return b.fail("subscribe", name, err)
@@ -119,17 +122,29 @@ func (s *streamSubscription) ReceiveBatch(ctx context.Context, dst []broker.Inco
 }
 
 func (s *streamSubscription) receive(ctx context.Context, dst []broker.IncomingMessage) (int, error) {
+	var got *natsgo.Msg // out of the channel
 	for {
-		if err := ctx.Err(); err != nil && !s.b.life.isClosed() {
-			return 0, s.b.fail("receive", s.src.subject, err)
-		}
 		now := clock()
 		s.mu.Lock()
+		s.waiting = false
+		if got != nil {
+			s.arrived(got, now, now)
+			got = nil
+		}
+		if s.pull.buffered() == 0 {
+			s.collect(now)
+		}
 		if err := s.over(); err != nil {
+			back := s.leftBehind()
 			s.mu.Unlock()
+			s.giveBack(back)
 			return 0, err
 		}
 		n := 0
+		if err := ctx.Err(); err != nil {
+			s.mu.Unlock()
+			return 0, s.b.fail("receive", s.src.subject, err)
+		}
 		for n < len(dst) {
 			m := s.take(now)
 			if m == nil {
@@ -139,8 +154,8 @@ func (s *streamSubscription) receive(ctx context.Context, dst []broker.IncomingM
 			n++
 		}
 		ask := s.pull.ask(now, n, len(dst))
-		s.waiting = n == 0
-		doubtful := s.pull.doubtful
+		doubtful, refused := s.pull.doubtful, s.pull.refused
+		s.waiting = n == 0 && !doubtful && refused == nil
 		s.keepTicking()
 		s.mu.Unlock()
 
@@ -150,18 +165,40 @@ func (s *streamSubscription) receive(ctx context.Context, dst []broker.IncomingM
 		switch {
 		case n > 0:
 			return n, nil
+		case refused != nil:
+			s.lose(fail("receive", s.src.subject, nil, refused))
+			continue
 		case doubtful:
 			s.verify(ctx)
 			continue
 		}
 		select {
+		case got = <-s.in:
 		case <-s.wake:
 		case <-ctx.Done():
-			s.mu.Lock()
-			s.waiting = false
-			s.mu.Unlock()
 		}
 	}
+}
+
+// collect takes in what has come into the channel; mu is held, and nobody waits there.
+func (s *streamSubscription) collect(now int64) {
+	for {
+		select {
+		case msg := <-s.in:
+			s.arrived(msg, s.pull.empty, now)
+		default:
+			s.pull.empty = now
+			return
+		}
+	}
+}
+
+// leftBehind is what came in after the intake had ended; mu is held.
+func (s *streamSubscription) leftBehind() []arrival {
+	if !s.drained || s.src.ordered {
+		return nil
+	}
+	return s.pull.reset()
 }
 
 // over says why nothing more is handed out; mu is held.
@@ -339,12 +376,12 @@ func (s *streamSubscription) stopIntake(ctx context.Context) error {
 		_ = s.inbox.Unsubscribe()
 	}
 	s.mu.Lock()
+	if !s.waiting {
+		s.collect(clock())
+	}
 	s.drained = true
 	s.timer.Stop()
-	var back []arrival
-	if !s.src.ordered {
-		back = s.pull.reset()
-	}
+	back := s.leftBehind()
 	s.mu.Unlock()
 	s.giveBack(back)
 	s.poke()

@@ -115,8 +115,13 @@ func (s *StreamSource) checkStream(have *jetstream.StreamConfig) error {
 	if len(m) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: %w", broker.ErrInvalid, errors.Join(m...))
+	return mismatch{errors.Join(m...)}
 }
+
+// mismatch is a difference between what the source says and what there is.
+type mismatch struct{ error }
+
+func (m mismatch) Unwrap() error { return m.error }
 
 // checkSubjects reports a stream that keeps nothing of what the source is for. Where
 // messages come from other streams too, nothing can be said.
@@ -173,7 +178,7 @@ func findConsumer(ctx context.Context, js jetstream.JetStream, src *StreamSource
 			return have.CachedInfo(), checkConsumer(want, have.CachedInfo())
 		}
 		if errors.Is(err, jetstream.ErrNotPullConsumer) {
-			return nil, fmt.Errorf("%w: the consumer %s of stream %s pushes its messages: gostream needs one that is pulled", broker.ErrInvalid, broker.Quote(src.durable), broker.Quote(src.stream))
+			return nil, mismatch{fmt.Errorf("the consumer %s of stream %s pushes its messages: gostream needs one that is pulled", broker.Quote(src.durable), broker.Quote(src.stream))}
 		}
 		if !errors.Is(err, jetstream.ErrConsumerNotFound) {
 			return nil, err
@@ -218,7 +223,7 @@ func checkConsumer(want jetstream.ConsumerConfig, info *jetstream.ConsumerInfo) 
 	if len(m) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: %w: change the source, or the consumer on the server; nothing was changed", broker.ErrInvalid, errors.Join(m...))
+	return mismatch{fmt.Errorf("%w: change the source, or the consumer on the server; nothing was changed", errors.Join(m...))}
 }
 
 func filters(c *jetstream.ConsumerConfig) []string {
