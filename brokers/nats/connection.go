@@ -73,10 +73,13 @@ func (b *Broker) dial(ctx context.Context) (*connection, error) {
 }
 
 func (b *Broker) jetStream(nc *natsgo.Conn) (jetstream.JetStream, error) {
+	// A confirmation that never comes, such as of a publish that permissions forbid, must
+	// not count among those that wait for ever.
+	forget := jetstream.WithPublishAsyncTimeout(broker.DefaultTimeout)
 	if b.config.domain != "" {
-		return jetstream.NewWithDomain(nc, b.config.domain)
+		return jetstream.NewWithDomain(nc, b.config.domain, forget)
 	}
-	return jetstream.New(nc)
+	return jetstream.New(nc, forget)
 }
 
 // close closes a connection that was made here.

@@ -3,6 +3,7 @@ package nats
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -61,9 +62,13 @@ func publishOptions(v any) (PublishOptions, error) {
 	return o, nil
 }
 
+// always are the options of every publish. The client does not send again by itself: it
+// would read the caller's bytes after the call has returned.
+var always = []jetstream.PublishOpt{jetstream.WithRetryAttempts(0), jetstream.WithStallWait(requestTimeout)}
+
 // client are the options as the client takes them.
 func (o *PublishOptions) client() []jetstream.PublishOpt {
-	var opts []jetstream.PublishOpt
+	opts := slices.Clip(always)
 	if o.MsgID != "" {
 		opts = append(opts, jetstream.WithMsgID(o.MsgID))
 	}

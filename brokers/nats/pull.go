@@ -92,8 +92,14 @@ func (p *pull) pop() (arrival, bool) {
 
 // reset forgets what was asked for and returns what waits.
 func (p *pull) reset() []arrival {
+	p.asked = 0
+	return p.takeAll()
+}
+
+// takeAll returns what waits, to be given back.
+func (p *pull) takeAll() []arrival {
 	waiting := p.queue[p.first:]
-	p.queue, p.first, p.asked, p.window = nil, 0, 0, 1
+	p.queue, p.first, p.window = nil, 0, 1
 	return waiting
 }
 
@@ -139,38 +145,6 @@ func (p *pull) ask(now int64, n, want int) int {
 	return k
 }
 
-// request asks the server for n messages.
-func (s *streamSubscription) request(n int) {
-	var err error
-	if s.c.nc.IsConnected() {
-		from := s.consumer()
-		body := append(make([]byte, 0, 80), `{"batch":`...)
-		body = strconv.AppendInt(body, int64(n), 10)
-		body = append(body, `,"expires":`...)
-		body = strconv.AppendInt(body, int64(s.pull.expires), 10)
-		body = append(body, `,"idle_heartbeat":`...)
-		body = strconv.AppendInt(body, int64(s.pull.heartbeat), 10)
-		err = s.c.nc.PublishRequest(from.next, s.inbox.Subject, append(body, '}'))
-	} else {
-		err = natsgo.ErrDisconnected
-	}
-	if err != nil {
-		s.mu.Lock() // asked again when the connection is back, at the next tick at the latest
-		s.pull.asked = max(s.pull.asked-n, 0)
-		s.mu.Unlock()
-	}
-}
-
-// arrived takes in what came into the channel at that time or later; mu is held.
-func (s *streamSubscription) arrived(msg *natsgo.Msg, at, now int64) {
-	s.pull.seen = now
-	if msg.Reply == "" {
-		s.pull.status(native(msg.Header, "Status"), native(msg.Header, "Description"), native(msg.Header, "Nats-Pending-Messages"))
-		return
-	}
-	s.pull.push(arrival{msg, at})
-}
-
 // status deals with what the server says of a request; left is how many messages it had
 // still asked for.
 func (p *pull) status(code, text, left string) {
@@ -193,59 +167,5 @@ func (p *pull) status(code, text, left string) {
 		p.doubt()
 	default:
 		p.refused = fmt.Errorf("the server refused a request for messages: %s %s", code, text)
-	}
-}
-
-// keepTicking has tick called while something is asked for or waits; mu is held.
-func (s *streamSubscription) keepTicking() {
-	if !s.ticking && (s.waiting || s.pull.asked > 0 || s.pull.buffered() > 0) {
-		s.ticking = true
-		s.timer.Reset(s.interval())
-	}
-}
-
-// interval is between two ticks.
-func (s *streamSubscription) interval() time.Duration {
-	d := s.pull.heartbeat
-	if wait := s.from.ackWait; wait > 0 {
-		d = min(d, max(wait/8, 5*time.Millisecond))
-	}
-	return d
-}
-
-// tick sees to what no message brings about: a server that does not answer, messages
-// whose lease runs out while nobody receives them.
-func (s *streamSubscription) tick() {
-	connected := s.c.nc.IsConnected()
-	now := clock()
-	var back []arrival
-	s.mu.Lock()
-	if s.closed || s.lost != nil {
-		s.ticking = false
-		s.mu.Unlock()
-		return
-	}
-	p := &s.pull
-	if !s.waiting {
-		s.collect(now)
-	}
-	if connected && p.asked > 0 && now-p.seen > p.quiet {
-		p.doubt()
-	}
-	if p.buffered() > 0 && !s.src.ordered && now-p.queue[p.first].at > int64(s.from.ackWait)/2 {
-		asked := p.asked
-		back = p.reset()
-		p.asked = asked
-	}
-	wake := s.waiting && (p.asked == 0 || p.doubtful) && connected
-	if p.asked > 0 || p.buffered() > 0 || s.waiting {
-		s.timer.Reset(s.interval())
-	} else {
-		s.ticking = false
-	}
-	s.mu.Unlock()
-	s.giveBack(back)
-	if wake {
-		s.poke()
 	}
 }

@@ -91,9 +91,7 @@ func (p *streamPublisher) send(c *connection, msg *broker.OutgoingMessage) (jets
 	if err != nil {
 		return nil, fail("publish", msg.Name, broker.ErrInvalid, err)
 	}
-	// Not sent again by the client: it would read the caller's bytes after the call has
-	// returned.
-	f, err := c.js.PublishMsgAsync(out, append(opts, jetstream.WithRetryAttempts(0), jetstream.WithStallWait(requestTimeout))...)
+	f, err := c.js.PublishMsgAsync(out, opts...)
 	if err != nil {
 		return nil, p.b.fail("publish", msg.Name, err)
 	}

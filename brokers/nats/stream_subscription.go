@@ -24,18 +24,17 @@ var (
 // What they bring comes into a channel, from which Receive takes it itself: no other
 // goroutine has to run for a message.
 type streamSubscription struct {
-	b     *Broker
-	c     *connection
-	src   StreamSource
-	inbox *natsgo.Subscription
-	in    chan *natsgo.Msg // what the inbox gets
-	wake  chan struct{}    // wakes a Receive that waits, for something else than a message
-	gone  atomic.Bool      // the consumer is gone: nothing can be settled
-	ended chan struct{}    // closed when nothing more comes through the inbox
+	b    *Broker
+	c    *connection
+	src  StreamSource
+	in   chan *natsgo.Msg // what the inbox gets
+	wake chan struct{}    // wakes a Receive that waits, for something else than a message
+	gone atomic.Bool      // the consumer is gone: nothing can be settled
 
 	closing sync.Once
 
 	mu      sync.Mutex
+	inbox   *inbox
 	from    *consumer
 	pull    pull
 	waiting bool  // a Receive waits at the channel, or has something of it in hand
@@ -61,7 +60,7 @@ func (b *Broker) subscribeStream(ctx context.Context, src StreamSource) (broker.
 	}
 	ctx, cancel := withDefault(ctx, broker.DefaultTimeout)
 	defer cancel()
-	s := &streamSubscription{b: b, c: c, src: src, wake: make(chan struct{}, 1), ended: make(chan struct{})}
+	s := &streamSubscription{b: b, c: c, src: src, wake: make(chan struct{}, 1)}
 	if s.from, err = b.topology(ctx, c, &s.src); err != nil {
 		return nil, b.failTopology(src.subject, err)
 	}
@@ -71,19 +70,15 @@ func (b *Broker) subscribeStream(ctx context.Context, src StreamSource) (broker.
 	// What may arrive is bounded by what was asked for: on this connection, and on the
 	// one before, whose requests the server may not have forgotten.
 	s.in = make(chan *natsgo.Msg, 4*src.prefetch+inboxSpare)
-	if s.inbox, err = c.nc.ChanSubscribe(c.nc.NewInbox(), s.in); err != nil {
+	if s.inbox, err = s.newInbox(); err != nil {
 		return nil, b.fail("subscribe", src.subject, err)
 	}
-	s.inbox.SetClosedHandler(func(string) { close(s.ended) })
 	if !b.add(s) {
-		_ = s.inbox.Unsubscribe()
+		_ = s.inbox.sub.Unsubscribe()
 		return nil, fail("subscribe", src.subject, broker.ErrClosed, nil)
 	}
 	return s, nil
 }
-
-// inboxSpare is room for what the server says of requests.
-const inboxSpare = 256
 
 // failTopology translates an error that may be a mistake of the source.
 func (b *Broker) failTopology(name string, err error) error {
@@ -126,7 +121,10 @@ func (s *streamSubscription) receive(ctx context.Context, dst []broker.IncomingM
 	for {
 		now := clock()
 		s.mu.Lock()
-		s.waiting = false
+		if s.waiting {
+			s.waiting = false
+			s.pull.empty = now // nothing was in the channel until now
+		}
 		if got != nil {
 			s.arrived(got, now, now)
 			got = nil
@@ -154,13 +152,13 @@ func (s *streamSubscription) receive(ctx context.Context, dst []broker.IncomingM
 			n++
 		}
 		ask := s.pull.ask(now, n, len(dst))
-		doubtful, refused := s.pull.doubtful, s.pull.refused
+		doubtful, refused, to := s.pull.doubtful, s.pull.refused, s.inbox.sub.Subject
 		s.waiting = n == 0 && !doubtful && refused == nil
 		s.keepTicking()
 		s.mu.Unlock()
 
 		if ask > 0 {
-			s.request(ask)
+			s.request(ask, to)
 		}
 		switch {
 		case n > 0:
@@ -178,27 +176,6 @@ func (s *streamSubscription) receive(ctx context.Context, dst []broker.IncomingM
 		case <-ctx.Done():
 		}
 	}
-}
-
-// collect takes in what has come into the channel; mu is held, and nobody waits there.
-func (s *streamSubscription) collect(now int64) {
-	for {
-		select {
-		case msg := <-s.in:
-			s.arrived(msg, s.pull.empty, now)
-		default:
-			s.pull.empty = now
-			return
-		}
-	}
-}
-
-// leftBehind is what came in after the intake had ended; mu is held.
-func (s *streamSubscription) leftBehind() []arrival {
-	if !s.drained || s.src.ordered {
-		return nil
-	}
-	return s.pull.reset()
 }
 
 // over says why nothing more is handed out; mu is held.
@@ -288,9 +265,10 @@ func (s *streamSubscription) lose(err error) {
 	}
 	s.lost = err
 	s.pull.reset()
+	in := s.inbox
 	s.mu.Unlock()
 	s.gone.Store(true)
-	_ = s.inbox.Unsubscribe()
+	_ = in.sub.Unsubscribe()
 	s.poke()
 	s.b.tell(broker.Event{Kind: broker.EventSubscriptionLost, Name: s.src.subject, Err: err})
 }
@@ -349,62 +327,6 @@ func (s *streamSubscription) Close(ctx context.Context) error {
 		}
 	})
 	return err
-}
-
-// stopIntake gives back what waits here and what still arrives. It returns when nothing
-// more does.
-func (s *streamSubscription) stopIntake(ctx context.Context) error {
-	s.mu.Lock()
-	s.closed = true
-	owed := s.pull.asked > 0
-	s.mu.Unlock()
-	s.poke()
-	var err error
-	if s.c.nc.IsConnected() && s.inbox.IsValid() {
-		// The server's answer to the drain comes after whatever it had sent here.
-		if err = s.inbox.Drain(); err == nil {
-			select {
-			case <-s.ended:
-			case <-ctx.Done():
-				err = ctx.Err()
-			}
-		}
-		if owed && err == nil {
-			s.purgeRequests(ctx)
-		}
-	} else {
-		_ = s.inbox.Unsubscribe()
-	}
-	s.mu.Lock()
-	if !s.waiting {
-		s.collect(clock())
-	}
-	s.drained = true
-	s.timer.Stop()
-	back := s.leftBehind()
-	s.mu.Unlock()
-	s.giveBack(back)
-	s.poke()
-	return err
-}
-
-// purgeRequests has an old server forget the requests of an inbox that is gone. When it
-// finds out by itself, while it has something to deliver again, a server of version 2.9
-// steps back in the stream and delivers once more what was acknowledged.
-func (s *streamSubscription) purgeRequests(ctx context.Context) {
-	if s.c.atLeast(2, 10) {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	_, _ = consumerInfo(ctx, s.c.js, s.consumer()) // it counts the requests, and so looks at them
-}
-
-// giveBack returns messages that nobody has seen, in their order.
-func (s *streamSubscription) giveBack(arrivals []arrival) {
-	for _, a := range arrivals {
-		_ = s.c.nc.Publish(a.msg.Reply, bodyNak) // what fails comes back after AckWait
-	}
 }
 
 // removeConsumer removes a consumer that nobody else can use; if that fails, the server
