@@ -81,9 +81,8 @@ func New(urls string, opts ...Option) *Broker {
 // stay the program's: Connect asks the server for a sign of life, and Shutdown flushes
 // and leaves it open. nil is a mistake that Check reports.
 //
-// How many messages of a [Subject] subscription may wait is then what SyncQueueLen of
-// the connection says. What was dropped is told by the next Receive, and publishes
-// that permissions forbid are told to the connection's own error handler alone.
+// Messages that were dropped are then told by the next Receive, and publishes that
+// permissions forbid by the connection's own error handler alone.
 func FromConn(nc *natsgo.Conn, opts ...ClientOption) *Broker {
 	c := newConfig()
 	c.conn = nc

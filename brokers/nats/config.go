@@ -104,6 +104,9 @@ func parseServer(raw string) (s server, user bool, err error) {
 	if u.Hostname() == "" {
 		return server{}, false, errors.New("it has no host")
 	}
+	if u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
+		return server{}, false, errors.New("something follows the host: in a password write / as %2F, ? as %3F, # as %23 and @ as %40")
+	}
 	port := u.Port()
 	if port == "" {
 		port = map[string]string{"ws": "80", "wss": "443"}[u.Scheme]
@@ -157,11 +160,9 @@ func (c *config) options(d *dialer) natsgo.Options {
 	}
 	o.Timeout = c.connectTimeout
 	o.PingInterval = c.pingInterval
-	o.SubChanLen = c.pendingMessages
 	o.InboxPrefix = c.inboxPrefix
 	// A server that refuses the credentials today may take them after it was mended.
 	o.IgnoreAuthErrorAbort = true
-	o.PermissionErrOnSubscribe = true
 	if c.tls != nil {
 		o.Secure, o.TLSConfig = true, c.tls
 	}

@@ -26,6 +26,10 @@ type connection struct {
 
 	status  chan natsgo.Status
 	watched chan struct{} // closed when the watcher has ended
+
+	mu   sync.Mutex
+	up   context.Context // ends when the connection is lost; made anew when it is back
+	down context.CancelFunc
 }
 
 // dial connects as the configuration says.
@@ -63,6 +67,7 @@ func (b *Broker) dial(ctx context.Context) (*connection, error) {
 		return nil, err
 	}
 	c.js = js
+	c.up, c.down = context.WithCancel(context.Background())
 	c.settled = newSettlements(c.nc)
 	running, stop := context.WithCancel(context.Background())
 	c.stop = stop
@@ -97,7 +102,34 @@ func (c *connection) close() {
 	if c.status != nil {
 		c.nc.RemoveStatusListener(c.status)
 		<-c.watched
+		c.lost()
 	}
+}
+
+// lost ends the questions that wait for an answer.
+func (c *connection) lost() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.down()
+}
+
+// ask calls f, which asks the server something that can be asked again. When the
+// connection is lost it ends with natsgo.ErrDisconnected: no answer will come.
+func (c *connection) ask(ctx context.Context, f func(ctx context.Context) error) error {
+	if !c.nc.IsConnected() {
+		return natsgo.ErrDisconnected
+	}
+	c.mu.Lock()
+	up := c.up
+	c.mu.Unlock()
+	asking, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(up, cancel)()
+	err := f(asking)
+	if err != nil && ctx.Err() == nil && up.Err() != nil {
+		return natsgo.ErrDisconnected
+	}
+	return err
 }
 
 // flush waits until the server has seen everything that was sent.
@@ -117,11 +149,15 @@ func (b *Broker) watch(c *connection) {
 		case natsgo.RECONNECTING:
 			if !cut {
 				cut = true
+				c.lost()
 				b.tell(broker.Event{Kind: broker.EventDisconnected, Err: c.nc.LastError()})
 			}
 		case natsgo.CONNECTED:
 			if cut {
 				cut = false
+				c.mu.Lock()
+				c.up, c.down = context.WithCancel(context.Background())
+				c.mu.Unlock()
 				c.settled.nudge()
 				b.eachSubscription(func(s subscriber) { s.reconnected() })
 				b.tell(broker.Event{Kind: broker.EventReconnected})

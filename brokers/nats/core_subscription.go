@@ -3,9 +3,9 @@ package nats
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	natsgo "github.com/nats-io/nats.go"
 
@@ -18,14 +18,21 @@ var (
 	_ broker.Lagger        = (*coreSubscription)(nil)
 )
 
-// coreSubscription is a subscription of Core NATS: the client's own, with its channel.
+// coreSubscription is a subscription of Core NATS. The client puts what arrives into
+// the channel, as it is: its own way of receiving takes a message whose header says
+// "Status: 503" for an error.
 type coreSubscription struct {
 	b    *Broker
 	c    *connection
 	sub  *natsgo.Subscription
 	name string
+	in   chan *natsgo.Msg
+	wake chan struct{} // wakes a Receive that waits, for something else than a message
 
-	first   *natsgo.Msg // taken when the subscription was opened; the receiver's
+	// slow tells that messages were dropped, where the client's error handler is not
+	// ours; the receiver's.
+	slow <-chan natsgo.SubStatus
+
 	closing sync.Once
 	drained atomic.Bool // it is closed, and whatever was sent to it has arrived
 }
@@ -41,63 +48,84 @@ func (b *Broker) subscribeCore(ctx context.Context, src SubjectSource) (broker.S
 	}
 	ctx, cancel := withDefault(ctx, broker.DefaultTimeout)
 	defer cancel()
-	s := &coreSubscription{b: b, c: c, name: src.subject}
+	s := &coreSubscription{
+		b: b, c: c, name: src.subject,
+		in: make(chan *natsgo.Msg, b.config.pendingMessages), wake: make(chan struct{}, 1),
+	}
+	before := c.nc.LastError()
 	if src.queue != "" {
-		s.sub, err = c.nc.QueueSubscribeSync(src.subject, src.queue)
+		s.sub, err = c.nc.ChanQueueSubscribe(src.subject, src.queue, s.in)
 	} else {
-		s.sub, err = c.nc.SubscribeSync(src.subject)
+		s.sub, err = c.nc.ChanSubscribe(src.subject, s.in)
 	}
 	if err != nil {
 		return nil, b.fail("subscribe", src.subject, err)
+	}
+	if !c.owned {
+		s.slow = s.sub.StatusChanged(natsgo.SubscriptionSlowConsumer)
 	}
 	// When the server answers it has seen the SUB, and refused it if it did.
 	if err = c.nc.FlushWithContext(ctx); err == nil {
-		err = s.allowed()
+		err = c.refused(before, src.subject)
+	}
+	if err == nil && !b.add(s) {
+		err = natsgo.ErrConnectionClosed
 	}
 	if err != nil {
 		_ = s.sub.Unsubscribe()
 		return nil, b.fail("subscribe", src.subject, err)
-	}
-	if !b.add(s) {
-		_ = s.sub.Unsubscribe()
-		return nil, fail("subscribe", src.subject, broker.ErrClosed, nil)
 	}
 	return s, nil
 }
 
-// allowed asks the client whether the server has refused the subscription. The only
-// call that tells is the one that receives.
-func (s *coreSubscription) allowed() error {
-	msg, err := s.sub.NextMsg(time.Nanosecond)
-	if err == nil {
-		s.first = msg
+// refused returns the server's refusal of a subscription. The client keeps it as its
+// last error alone, which names the subject.
+func (c *connection) refused(before error, subject string) error {
+	last := c.nc.LastError()
+	if last == before || !errors.Is(last, natsgo.ErrPermissionViolation) || !strings.Contains(last.Error(), `"`+subject+`"`) {
+		return nil
 	}
-	if errors.Is(err, natsgo.ErrPermissionViolation) {
-		return err
-	}
-	return nil
+	return last
 }
 
 // Receive returns the next message.
 func (s *coreSubscription) Receive(ctx context.Context) (broker.IncomingMessage, error) {
-	for {
-		if s.b.life.isClosed() {
-			return nil, fail("receive", s.name, broker.ErrClosed, nil)
-		}
-		if msg := s.first; msg != nil && ctx.Err() == nil {
-			s.first = nil
+	for !s.b.life.isClosed() {
+		select {
+		case msg := <-s.in:
+			if s.slow != nil {
+				s.tellSlow()
+			}
 			return &CoreMessage{msg, s.b}, nil
+		default:
 		}
-		if s.drained.Load() && s.waiting() == 0 {
-			return nil, fail("receive", s.name, broker.ErrClosed, nil)
+		if s.drained.Load() {
+			break
 		}
-		msg, err := s.sub.NextMsgWithContext(ctx)
-		if err == nil {
+		if s.c.nc.IsClosed() {
+			return nil, s.b.fail("receive", s.name, natsgo.ErrConnectionClosed)
+		}
+		select {
+		case msg := <-s.in:
 			return &CoreMessage{msg, s.b}, nil
+		case <-s.wake:
+		case <-ctx.Done():
+			return nil, s.b.fail("receive", s.name, ctx.Err())
 		}
-		if err := s.failed(ctx, err); err != nil {
-			return nil, err
+	}
+	return nil, fail("receive", s.name, broker.ErrClosed, nil)
+}
+
+// tellSlow tells of dropped messages, where there were any.
+func (s *coreSubscription) tellSlow() {
+	select {
+	case _, open := <-s.slow:
+		if !open {
+			s.slow = nil
+			return
 		}
+		s.b.tell(broker.Event{Kind: broker.EventSlowConsumer, Name: s.name, Err: slowConsumer(s.sub)})
+	default:
 	}
 }
 
@@ -111,40 +139,15 @@ func (s *coreSubscription) ReceiveBatch(ctx context.Context, dst []broker.Incomi
 		return 0, err
 	}
 	dst[0] = m
-	n := 1
-	for more := min(s.waiting(), len(dst)-1); n <= more; n++ {
-		msg, err := s.sub.NextMsg(time.Nanosecond)
-		if err != nil {
-			break // the next call says it again
+	for n := 1; n < len(dst); n++ {
+		select {
+		case msg := <-s.in:
+			dst[n] = &CoreMessage{msg, s.b}
+		default:
+			return n, nil
 		}
-		dst[n] = &CoreMessage{msg, s.b}
 	}
-	return n, nil
-}
-
-// failed translates an error of the client; nil means to go on.
-func (s *coreSubscription) failed(ctx context.Context, err error) error {
-	switch {
-	case ctx.Err() != nil:
-		return s.b.fail("receive", s.name, ctx.Err())
-	case errors.Is(err, natsgo.ErrSlowConsumer):
-		if !s.c.owned { // else the client's error handler has told it
-			s.b.tell(broker.Event{Kind: broker.EventSlowConsumer, Name: s.name, Err: slowConsumer(s.sub)})
-		}
-		return nil
-	case s.b.life.isClosed(), s.drained.Load(), errors.Is(err, natsgo.ErrBadSubscription):
-		return fail("receive", s.name, broker.ErrClosed, nil)
-	}
-	return s.b.fail("receive", s.name, err)
-}
-
-// waiting is how many messages have arrived and were not received.
-func (s *coreSubscription) waiting() int {
-	n, _, err := s.sub.Pending()
-	if err != nil {
-		return 0
-	}
-	return n
+	return len(dst), nil
 }
 
 // Lag is how many messages have arrived here and were not received.
@@ -156,7 +159,7 @@ func (s *coreSubscription) Lag(ctx context.Context) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, s.b.fail("lag", s.name, err)
 	}
-	return int64(s.waiting()), nil
+	return int64(len(s.in)), nil
 }
 
 // Close ends the intake. What the server had sent until then can still be received.
@@ -167,26 +170,36 @@ func (s *coreSubscription) Close(ctx context.Context) error {
 	var err error
 	s.closing.Do(func() {
 		defer s.b.forget(s)
-		if err = s.sub.Drain(); err != nil {
-			err = s.b.fail("close", s.name, err)
-			return
-		}
 		ctx, cancel := withDefault(ctx, broker.DefaultShutdownTimeout)
 		defer cancel()
+		err = s.sub.Drain()
 		// With the server gone nothing more can arrive. Else its answer comes after
 		// whatever it had sent.
-		if s.c.nc.IsConnected() {
-			if err = s.c.nc.FlushWithContext(ctx); err != nil {
-				err = s.b.fail("close", s.name, err)
-			}
+		if err == nil && s.c.nc.IsConnected() {
+			err = s.c.nc.FlushWithContext(ctx)
 		}
 		s.drained.Store(true)
+		s.poke()
+		if err != nil {
+			err = s.b.fail("close", s.name, err)
+		}
 	})
 	return err
 }
 
-// reconnected has nothing to do: the client has subscribed again.
-func (s *coreSubscription) reconnected() {}
+func (s *coreSubscription) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// reconnected has nothing to do when the connection is back: the client has subscribed
+// again. It wakes a Receive that would wait for ever where the connection is given up.
+func (s *coreSubscription) reconnected() { s.poke() }
 
 // end is called by Shutdown.
-func (s *coreSubscription) end(context.Context) { _ = s.sub.Unsubscribe() }
+func (s *coreSubscription) end(context.Context) {
+	_ = s.sub.Unsubscribe()
+	s.poke()
+}

@@ -182,7 +182,7 @@ func (s *streamSubscription) purgeRequests(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	_, _ = consumerInfo(ctx, s.c.js, s.consumer()) // it counts the requests, and so looks at them
+	_, _ = s.c.consumerInfo(ctx, s.consumer()) // it counts the requests, and so looks at them
 }
 
 // withdrawRequests ends what was asked for and returns what came after all.

@@ -156,15 +156,15 @@ func PingInterval(d time.Duration) Option {
 }
 
 // PendingMessages is how many messages of a [Subject] subscription may wait to be
-// received. Beyond it the client drops what arrives, and tells of it with
-// broker.EventSlowConsumer. The default is [DefaultPendingMessages]; n < 1 is a mistake
-// that Check reports.
-func PendingMessages(n int) Option {
-	return option(func(c *config) {
+// received. Beyond it the client drops what arrives, and broker.EventSlowConsumer tells
+// of it. The default is [DefaultPendingMessages]; n < 1 is a mistake that Check reports.
+// There is no bound in bytes: where messages are large set it lower.
+func PendingMessages(n int) ClientOption {
+	return clientOption(func(c *config) {
 		if n < 1 {
 			c.mistake(fmt.Errorf("nats.PendingMessages(%d): at least one message must have room", n))
 		}
-		c.pendingMessages = n
+		c.pendingMessages = max(n, 1)
 	})
 }
 

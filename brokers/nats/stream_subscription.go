@@ -283,22 +283,28 @@ func (s *streamSubscription) Lag(ctx context.Context) (int64, error) {
 	defer s.b.life.leave()
 	ctx, cancel := withDefault(ctx, broker.DefaultTimeout)
 	defer cancel()
-	from := s.consumer()
-	info, err := consumerInfo(ctx, c.js, from)
+	info, err := c.consumerInfo(ctx, s.consumer())
 	if err != nil {
 		return 0, s.b.fail("lag", s.src.subject, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.waiting {
+		s.collect(clock())
+	}
 	return int64(info.NumPending) + int64(s.pull.buffered()), nil
 }
 
-func consumerInfo(ctx context.Context, js jetstream.JetStream, of *consumer) (*jetstream.ConsumerInfo, error) {
-	found, err := js.Consumer(ctx, of.stream, of.name)
-	if err != nil {
-		return nil, err
-	}
-	return found.CachedInfo(), nil
+// consumerInfo asks the server about a consumer.
+func (c *connection) consumerInfo(ctx context.Context, of *consumer) (info *jetstream.ConsumerInfo, err error) {
+	err = c.ask(ctx, func(ctx context.Context) error {
+		found, err := c.js.Consumer(ctx, of.stream, of.name)
+		if err == nil {
+			info = found.CachedInfo()
+		}
+		return err
+	})
+	return info, err
 }
 
 // Close ends the intake and gives back what was prefetched. An ordered reader hands it
@@ -384,9 +390,9 @@ func (s *streamSubscription) verify(ctx context.Context) {
 	defer cancel()
 	var err error
 	if s.src.ordered {
-		err = s.renew(asking)
+		err = s.c.ask(asking, s.renew)
 	} else {
-		_, err = consumerInfo(asking, s.c.js, s.from)
+		_, err = s.c.consumerInfo(asking, s.from)
 	}
 	switch {
 	case err == nil:
