@@ -24,7 +24,7 @@ var (
 const (
 	DefaultAckWait       = 30 * time.Second
 	DefaultMaxAckPending = 1000
-	DefaultPrefetch      = 128
+	DefaultPrefetch      = 64
 )
 
 // Stream is the source of JetStream: what the stream named stream holds of subject,
