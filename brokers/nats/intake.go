@@ -128,11 +128,13 @@ func (s *streamSubscription) collect(now int64) {
 	}
 }
 
-// leftBehind is what came in after the intake had ended; mu is held.
+// leftBehind is what nobody will hand out, once the intake has ended; mu is held. A
+// Receive that had waited may have one more in hand, and calls it again.
 func (s *streamSubscription) leftBehind() []arrival {
 	if !s.drained || s.src.ordered {
 		return nil
 	}
+	s.collect(clock())
 	return s.pull.reset()
 }
 
@@ -161,9 +163,6 @@ func (s *streamSubscription) stopIntake(ctx context.Context) error {
 		_ = in.sub.Unsubscribe()
 	}
 	s.mu.Lock()
-	if !s.waiting {
-		s.collect(clock())
-	}
 	s.drained = true
 	s.timer.Stop()
 	back := s.leftBehind()
