@@ -25,6 +25,7 @@ import (
 
 	"github.com/gostream/gostream"
 	"github.com/gostream/gostream/broker"
+	"github.com/gostream/gostream/examples/internal/account"
 	"github.com/gostream/gostream/memory"
 )
 
@@ -49,8 +50,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
 	shop := &Shop{Payments: &Payments{Latency: 15 * time.Millisecond}}
-	report := &Report{Out: os.Stdout, Redraw: isTerminal(os.Stdout)}
-	err := run(ctx, shop, log, report)
+	err := run(ctx, shop, log, account.NewReport(os.Stdout))
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "quickstart:", err)
@@ -60,7 +60,7 @@ func main() {
 
 // App is the service: orders come in, confirmations and dead letters go out, and
 // the ledger sees both.
-func App(b broker.Broker, shop *Shop, ledger *Ledger, opts ...gostream.AppOption) *gostream.App {
+func App(b broker.Broker, shop *Shop, ledger *account.Ledger, opts ...gostream.AppOption) *gostream.App {
 	backoff := gostream.Exponential(20*time.Millisecond, 200*time.Millisecond).Attempts(5)
 
 	r := gostream.NewRouter()
@@ -72,7 +72,7 @@ func App(b broker.Broker, shop *Shop, ledger *Ledger, opts ...gostream.AppOption
 		),
 		gostream.DeadLetterTo("orders.dead"), // after the last attempt, and at once what is no order
 	)
-	r.Handle("confirmations", gostream.Consume(ledger.Confirmed))
+	r.Handle("confirmations", gostream.Raw(ledger.Confirmed))
 	r.Handle("orders.dead", gostream.Raw(ledger.Dead))
 
 	app := gostream.New("quickstart", "1.0.0", opts...)
@@ -82,13 +82,13 @@ func App(b broker.Broker, shop *Shop, ledger *Ledger, opts ...gostream.AppOption
 }
 
 // run runs the service until all orders are accounted for, or ctx ends.
-func run(ctx context.Context, shop *Shop, log *slog.Logger, report *Report) error {
+func run(ctx context.Context, shop *Shop, log *slog.Logger, report *account.Report) error {
 	began := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, errLate)
 	defer cancel()
 
 	b, msgs := memory.New(), readOrders(orders)
-	ledger := NewLedger(msgs)
+	ledger := account.New(msgs)
 	app := App(b, shop, ledger, gostream.WithLogger(log), gostream.ShutdownTimeout(shutdownTimeout))
 	publisher := app.RawPublisher(b)
 
@@ -98,7 +98,7 @@ func run(ctx context.Context, shop *Shop, log *slog.Logger, report *Report) erro
 	}
 	err = publisher.PublishBatch(ctx, msgs)
 	if err == nil {
-		err = wait(ctx, svc, ledger, report)
+		err = report.Watch(ctx, svc, ledger)
 	}
 	// Shutdown drains: what is in hand is finished, what is not goes back to the
 	// broker. That ctx has ended must not hurry it.
@@ -106,28 +106,6 @@ func run(ctx context.Context, shop *Shop, log *slog.Logger, report *Report) erro
 
 	report.Summary(ledger.Counts(), time.Since(began))
 	return errors.Join(err, ledger.Check())
-}
-
-// wait shows the progress until the ledger has seen all orders.
-func wait(ctx context.Context, svc *gostream.Service, ledger *Ledger, report *Report) error {
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		report.Progress(ledger.Counts())
-		select {
-		case <-tick.C:
-		case <-ledger.Done():
-			report.Progress(ledger.Counts())
-			return nil
-		case <-svc.Done():
-			return errors.New("the service ended early") // Shutdown says why
-		case <-ctx.Done():
-			if context.Cause(ctx) == errLate {
-				return errLate
-			}
-			return errors.New("interrupted")
-		}
-	}
 }
 
 var errLate = fmt.Errorf("not done after %v", patience)
@@ -151,10 +129,4 @@ func readOrders(lines string) []broker.OutgoingMessage {
 		msgs = append(msgs, m)
 	}
 	return msgs
-}
-
-// isTerminal reports whether somebody is likely to watch f.
-func isTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

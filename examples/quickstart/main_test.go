@@ -5,12 +5,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/gostream/gostream/examples/internal/account"
 	"github.com/gostream/gostream/memory"
 )
 
@@ -22,7 +22,7 @@ func TestRun(t *testing.T) {
 			began := time.Now()
 			var out bytes.Buffer
 			shop := &Shop{Payments: &Payments{Latency: 15 * time.Millisecond}}
-			if err := run(t.Context(), shop, quiet, &Report{Out: &out, Redraw: redraw}); err != nil {
+			if err := run(t.Context(), shop, quiet, &account.Report{Out: &out, Redraw: redraw}); err != nil {
 				t.Fatal(err)
 			}
 			if took := time.Since(began); took > 5*time.Second {
@@ -56,7 +56,7 @@ func TestRunIsLate(t *testing.T) {
 		began := time.Now()
 		var out bytes.Buffer
 		shop := &Shop{Payments: &Payments{Latency: time.Hour}}
-		err := run(t.Context(), shop, quiet, &Report{Out: &out})
+		err := run(t.Context(), shop, quiet, &account.Report{Out: &out})
 		if !errors.Is(err, errLate) || !strings.Contains(err.Error(), "orders are not settled: line-0001, line-0002, ") {
 			t.Errorf("the error is: %v", err)
 		}
@@ -76,7 +76,7 @@ func TestRunIsInterrupted(t *testing.T) {
 		time.AfterFunc(time.Second, cancel)
 		var out bytes.Buffer
 		shop := &Shop{Payments: &Payments{Latency: 15 * time.Millisecond}}
-		err := run(ctx, shop, quiet, &Report{Out: &out})
+		err := run(ctx, shop, quiet, &account.Report{Out: &out})
 		if err == nil || !strings.Contains(err.Error(), "interrupted\n") || !strings.Contains(err.Error(), "not settled") {
 			t.Errorf("the error is: %v", err)
 		}
@@ -140,31 +140,8 @@ func TestReadOrders(t *testing.T) {
 	if m := msgs[0]; m.Headers.MessageID() != "line-0001" || string(m.Key) != "c-0548" || m.Headers.ContentType() != "application/json" {
 		t.Errorf("message id %q, key %q, %v", m.Headers.MessageID(), m.Key, m.Headers)
 	}
-	if err := App(memory.New(), &Shop{}, NewLedger(msgs)).Check(); err != nil {
+	if err := App(memory.New(), &Shop{}, account.New(msgs)).Check(); err != nil {
 		t.Error(err)
-	}
-}
-
-// What does not add up is an error.
-func TestLedgerCheck(t *testing.T) {
-	t.Parallel()
-	l := NewLedger(readOrders("{}\n{}\n"))
-	count := func(c *Counts) { c.Confirmed++ }
-	l.settle("line-0001", count)
-	if err := l.Check(); err == nil || err.Error() != "1 of 2 orders are not settled: line-0002" {
-		t.Errorf("one is missing: %v", err)
-	}
-	l.settle("line-0002", count)
-	<-l.Done()
-	if err := l.Check(); err != nil {
-		t.Errorf("all are there: %v", err)
-	}
-	l.settle("line-0002", count)
-	if err := l.Check(); err == nil || err.Error() != "1 came twice or were never read" {
-		t.Errorf("one came twice: %v", err)
-	}
-	if c := l.Counts(); c.Confirmed != 2 || !maps.Equal(c.Dead, map[string]int{}) {
-		t.Errorf("counts: %+v", c)
 	}
 }
 
