@@ -56,7 +56,7 @@ func (m *CoreMessage) settle(op string) error {
 }
 
 // errUnsupported is made once: the runtime asks for it at every message.
-var errUnsupported = fail("settle", "", errors.ErrUnsupported, errors.New("Core NATS has no acknowledgements"))
+var errUnsupported = fail("settle", "", errors.ErrUnsupported, errors.New("there are no acknowledgements in Core NATS"))
 
 // coreView shows the headers of a message of Core NATS, with its reply subject.
 type coreView natsgo.Msg
