@@ -257,10 +257,11 @@ func (b *Broker) Publisher() broker.Publisher {
 
 // JetStreamPublisher returns the publisher that waits until the server has confirmed
 // that a stream has the message. A subject that no stream takes is broker.ErrNotFound,
-// which the server's silence takes half a second to show. A context without a deadline
-// gets one of five seconds for each message. What is published to an inbox ("_INBOX.…")
-// is a reply that no stream keeps: it is sent and flushed. It does not ask: the reply to
-// a request that a stream takes is the stream's confirmation.
+// for a single message after half a second of the server's silence; one that only
+// subscribers of Core NATS take is never confirmed. A context without a deadline gets one
+// of five seconds. What is published to an inbox (a subject that begins with "_", or with
+// [InboxPrefix]) is a reply that no stream keeps: it is sent and flushed. The publisher
+// does not ask: the reply to a request that a stream takes is the stream's confirmation.
 func (b *Broker) JetStreamPublisher() broker.Publisher { return &b.stream }
 
 // Properties are those of a subscription by name and of the default publisher.

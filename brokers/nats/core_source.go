@@ -77,7 +77,8 @@ const bindingVersion = "0.1.0"
 func (s SubjectSource) Match(name string) bool { return matches(s.subject, name) }
 
 // Subscribe opens the subscription. It returns when the server knows of it. A subject
-// that the server's permissions forbid is an error where [New] made the connection.
+// that the server's permissions forbid is an error that is the client's
+// ErrPermissionViolation. A ctx without a deadline gets one of 30 s.
 func (s SubjectSource) Subscribe(ctx context.Context, b broker.Broker) (broker.Subscription, error) {
 	if err := s.Check(b); err != nil {
 		return nil, err

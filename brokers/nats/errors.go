@@ -37,11 +37,10 @@ func fail(op, name string, kind, cause error) error {
 
 // The server's error codes that the client has no names for.
 const (
-	codeWrongLastMsgID  jetstream.ErrorCode = 10070
-	codeWrongStream     jetstream.ErrorCode = 10060
-	codeTTLInvalid      jetstream.ErrorCode = 10165
-	codeTTLDisabled     jetstream.ErrorCode = 10166
-	codeMaxBytesReached jetstream.ErrorCode = 10077
+	codeWrongLastMsgID jetstream.ErrorCode = 10070
+	codeWrongStream    jetstream.ErrorCode = 10060
+	codeTTLInvalid     jetstream.ErrorCode = 10165
+	codeTTLDisabled    jetstream.ErrorCode = 10166
 )
 
 // categories says which category a client's error belongs to; the first that

@@ -193,16 +193,37 @@ func ExamplePublishOptions() {
 
 // The broker's own values of a message, in a handler.
 func ExampleMessage() {
+	ctx := context.Background()
+	server, err := embedded.Start(embedded.Config{Memory: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Shutdown(ctx)
+	b := nats.New("", nats.InProcess(server), nats.ConfirmPublishes())
+
+	seen := make(chan string)
 	handler := gostream.Consume(func(_ context.Context, m gostream.Message[Order]) error {
 		if stored, ok := m.Delivery().Message().(*nats.Message); ok {
-			fmt.Println(stored.Stream(), stored.Sequence(), stored.Time(), stored.MsgID())
+			age := time.Since(stored.Time())
+			seen <- fmt.Sprintln(stored.Stream(), stored.Sequence(), stored.MsgID(), age < time.Minute)
 		}
 		return nil
 	})
 	r := gostream.NewRouter()
-	r.HandleSource(nats.Stream("orders", "SHOP").Durable("audit"), handler)
-	fmt.Println(nats.Stream("orders", "SHOP").Durable("audit"))
-	// Output: nats.Stream("orders", "SHOP").Durable("audit")
+	r.HandleSource(nats.Stream("orders", "SHOP").Durable("audit").Create(jetstream.StreamConfig{}), handler)
+	app := gostream.New("audit", "1.0.0", quiet)
+	app.Mount(b, r)
+	orders := gostream.NewPublisher[Order](app, b, "orders")
+	service, err := app.Start(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer service.Shutdown(ctx)
+	if err := orders.Publish(ctx, Order{ID: "o-1"}, gostream.BrokerOptions(nats.PublishOptions{MsgID: "order o-1"})); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Print(<-seen)
+	// Output: SHOP 1 order o-1 true
 }
 
 // Three ways to keep an order.
@@ -218,6 +239,91 @@ func ExampleStreamSource_MaxAckPending() {
 
 	fmt.Println(strict.Spec().Properties.Ordered, reader.Spec().Properties.Ordered)
 	// Output: true true
+}
+
+// One message at a time: a message that is retried is not overtaken.
+func ExampleStreamSource_MaxAckPending_retry() {
+	ctx := context.Background()
+	server, err := embedded.Start(embedded.Config{Memory: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Shutdown(ctx)
+	b := nats.New("", nats.InProcess(server), nats.ConfirmPublishes())
+
+	seen := make(chan string)
+	r := gostream.NewRouter()
+	steps := nats.Stream("steps", "STEPS").Durable("worker").MaxAckPending(1).Create(jetstream.StreamConfig{})
+	r.HandleSource(steps, gostream.Consume(func(_ context.Context, m gostream.Message[string]) error {
+		seen <- fmt.Sprintf("%s, attempt %d", m.Body(), m.Attempt())
+		if m.Body() == "step 1" && m.Attempt() == 1 {
+			return errors.New("not yet")
+		}
+		return nil
+	}), gostream.RetryBackoff(gostream.Constant(50*time.Millisecond)))
+	app := gostream.New("worker", "1.0.0", quiet)
+	app.Mount(b, r)
+	publish := gostream.NewPublisher[string](app, b, "steps")
+	service, err := app.Start(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer service.Shutdown(ctx)
+	if err := publish.PublishBatch(ctx, []string{"step 1", "step 2"}); err != nil {
+		log.Fatal(err)
+	}
+	for range 3 {
+		fmt.Println(<-seen)
+	}
+	// Output:
+	// step 1, attempt 1
+	// step 1, attempt 2
+	// step 2, attempt 1
+}
+
+// A reader builds a balance from the stream, from its first message on, each time that
+// it starts.
+func ExampleStreamSource_Ordered() {
+	ctx := context.Background()
+	server, err := embedded.Start(embedded.Config{Memory: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Shutdown(ctx)
+
+	ledger := nats.Stream("ledger.*", "LEDGER").Create(jetstream.StreamConfig{})
+	for run, amount := range []int{100, -30} { // two runs of the program
+		b := nats.New("", nats.InProcess(server), nats.ConfirmPublishes())
+		read := make(chan string)
+		balance := 0
+		r := gostream.NewRouter()
+		r.HandleSource(ledger.Ordered(), gostream.Consume(func(_ context.Context, m gostream.Message[int]) error {
+			balance += m.Body()
+			at := m.Delivery().Message().(*nats.OrderedMessage).Sequence()
+			read <- fmt.Sprintf("%d after message %d", balance, at)
+			return nil
+		}))
+		app := gostream.New("balance", "1.0.0", quiet)
+		app.Mount(b, r)
+		post := gostream.NewPublisher[int](app, b, "ledger.cash")
+		service, err := app.Start(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		if err := post.Publish(ctx, amount); err != nil {
+			log.Fatal(err)
+		}
+		for range run + 1 {
+			fmt.Println(<-read)
+		}
+		if err := service.Shutdown(ctx); err != nil {
+			log.Fatal(err)
+		}
+	}
+	// Output:
+	// 100 after message 1
+	// 100 after message 1
+	// 70 after message 2
 }
 
 // A server elsewhere, with credentials and TLS.

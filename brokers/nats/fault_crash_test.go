@@ -25,7 +25,7 @@ const crashEnv = "GOSTREAM_NATS_CRASH"
 const (
 	crashMessages = 10
 	crashAcked    = 3 // before the process is killed
-	crashAckWait  = time.Second
+	crashAckWait  = 3 * time.Second
 	// crashInside is the line by which the process says that it is inside the handler.
 	crashInside = "inside the handler of"
 )

@@ -28,15 +28,62 @@ func TestHandlerLongerThanAckWait(t *testing.T) {
 			for _, prefetch := range []int{1, nats.DefaultPrefetch} {
 				t.Run(fmt.Sprintf("App with Workers(%d) and Prefetch(%d)", workers, prefetch), func(t *testing.T) {
 					t.Parallel()
-					leaseKept(t, s, workers, prefetch)
+					leaseInTime(t, func() []error { return leaseKept(t, s, workers, prefetch) })
 				})
 			}
 		}
 		t.Run("not extended", func(t *testing.T) {
 			t.Parallel()
-			leaseRunsOut(t, s)
+			leaseInTime(t, func() []error { return leaseRunsOut(t, s) })
 		})
 	})
+}
+
+// leaseInTime reports what test finds wrong. A process that does not get to run for a
+// good part of a lease cannot keep it, and nobody has promised that: test is then done
+// once more, a few times.
+func leaseInTime(t *testing.T, test func() []error) {
+	t.Helper()
+	const bearable, tries = leaseAckWait / 4, 5
+	for try := 1; ; try++ {
+		stopped := leaseWatch()
+		wrong := test()
+		longest := stopped()
+		if len(wrong) > 0 && longest > bearable && try < tries {
+			t.Logf("the process stood still for %v, once more: %v", longest.Round(time.Millisecond), errors.Join(wrong...))
+			continue
+		}
+		for _, err := range wrong {
+			t.Error(err)
+		}
+		return
+	}
+}
+
+// leaseWatch watches how the process gets on, until the function is called that it
+// returns: that says for how long it stood still at most.
+func leaseWatch() (stop func() (longest time.Duration)) {
+	end, longest := make(chan struct{}), make(chan time.Duration)
+	go func() {
+		const step = 10 * time.Millisecond
+		tick := time.NewTicker(step)
+		defer tick.Stop()
+		last, most := time.Now(), time.Duration(0)
+		for {
+			select {
+			case <-tick.C:
+				most = max(most, time.Since(last)-step)
+				last = time.Now()
+			case <-end:
+				longest <- max(most, time.Since(last)-step)
+				return
+			}
+		}
+	}()
+	return func() time.Duration {
+		close(end)
+		return <-longest
+	}
 }
 
 // leaseLog is how a message was handled.
@@ -46,8 +93,10 @@ type leaseLog struct {
 	took       time.Duration
 }
 
-func leaseKept(t *testing.T, s *faultServer, workers, prefetch int) {
+func leaseKept(t *testing.T, s *faultServer, workers, prefetch int) (wrong []error) {
+	t.Helper()
 	const messages = 20
+	complain := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 	name := unique()
 	s.stream(t, name)
 	var mu sync.Mutex
@@ -102,27 +151,30 @@ func leaseKept(t *testing.T, s *faultServer, workers, prefetch int) {
 	defer mu.Unlock()
 	for n := 1; n <= messages; n++ {
 		if l := handled[n]; l.times != 1 {
-			t.Errorf("message %d was handled %d times, want once", n, l.times)
+			complain("message %d was handled %d times, want once", n, l.times)
 		}
 	}
 	switch first := handled[1]; {
 	case first.took < leaseHandling:
-		t.Errorf("the first message was handled for %v: that does not outlast a lease", first.took)
+		complain("the first message was handled for %v: that does not outlast a lease", first.took)
 	case first.deliveries != 1:
-		t.Errorf("the message that was handled for %v is in its delivery %d, want the first", first.took, first.deliveries)
+		complain("the message that was handled for %v is in its delivery %d, want the first", first.took, first.deliveries)
 	}
 	// What waited here for too long was given back and counts again; without a prefetch
 	// there is none.
 	if n := s.consumer(t, name, "desk").Delivered.Consumer; prefetch == 1 && n != messages {
-		t.Errorf("the server made %d deliveries of %d messages", n, messages)
+		complain("the server made %d deliveries of %d messages", n, messages)
 	}
 	if h := service.Health(context.Background()); h.SettleFailures != 0 {
-		t.Errorf("%d settlements failed", h.SettleFailures)
+		complain("%d settlements failed", h.SettleFailures)
 	}
+	return wrong
 }
 
 // leaseRunsOut receives and does not extend.
-func leaseRunsOut(t *testing.T, s *faultServer) {
+func leaseRunsOut(t *testing.T, s *faultServer) (wrong []error) {
+	t.Helper()
+	complain := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 	name := unique()
 	s.stream(t, name)
 	b := nats.New(s.url, quick()...)
@@ -131,14 +183,14 @@ func leaseRunsOut(t *testing.T, s *faultServer) {
 	s.put(t, name+".orders", 1, 1)
 	old := receive(t, sub)
 	if broker.Stale(old) {
-		t.Error("what was just received is stale")
+		complain("what was just received is stale")
 	}
 	again := receive(t, sub)
 	if n := number(t, again.Payload()); n != 1 {
-		t.Errorf("received message %d, want the first one again", n)
+		complain("received message %d, want the first one again", n)
 	}
 	if n, _ := broker.DeliveryCount(again); n != 2 {
-		t.Errorf("it is in its delivery %d, want the second", n)
+		complain("it is in its delivery %d, want the second", n)
 	}
 
 	// The server counts the lease from when it sent the message, we count from when it
@@ -152,22 +204,24 @@ func leaseRunsOut(t *testing.T, s *faultServer) {
 		"ExtendLease": func(ctx context.Context) error { return broker.ExtendLease(ctx, old) },
 	} {
 		if err := settle(t.Context()); !errors.Is(err, broker.ErrStale) {
-			t.Errorf("%s of the old delivery answered %v, want ErrStale", what, err)
+			complain("%s of the old delivery answered %v, want ErrStale", what, err)
 		}
 	}
 	if err := broker.ExtendLease(t.Context(), again); err != nil { // this one is ours
-		t.Errorf("ExtendLease of the new delivery: %v", err)
+		complain("ExtendLease of the new delivery: %v", err)
 	}
 	// Nothing of that has reached the server: the message is still unsettled there.
 	arrived(t, b)
 	if c := s.consumer(t, name, "desk"); c.NumAckPending != 1 {
-		t.Errorf("%d deliveries are unsettled at the server, want the new one", c.NumAckPending)
+		complain("%d deliveries are unsettled at the server, want the new one", c.NumAckPending)
 	}
 	if err := again.Ack(t.Context()); err != nil {
-		t.Errorf("Ack of the new delivery: %v", err)
+		complain("Ack of the new delivery: %v", err)
+		return wrong
 	}
 	until(t, "that the new delivery is acknowledged", func() bool {
 		c := s.consumer(t, name, "desk")
 		return c.NumAckPending == 0 && c.AckFloor.Stream == 1
 	})
+	return wrong
 }

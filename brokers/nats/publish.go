@@ -136,13 +136,12 @@ func (b *Broker) request(ctx context.Context, msg broker.OutgoingMessage) (broke
 	return nil, b.fail("request", msg.Name, err)
 }
 
-// isInbox reports a subject on which a client waits for a reply.
+// isInbox reports a subject on which a client waits for a reply: whatever prefix it was
+// given, by convention it begins with "_".
 func (b *Broker) isInbox(subject string) bool {
-	if strings.HasPrefix(subject, natsgo.InboxPrefix) {
-		return true
-	}
 	own := b.config.inboxPrefix
-	return own != "" && len(subject) > len(own) && subject[len(own)] == '.' && strings.HasPrefix(subject, own)
+	return strings.HasPrefix(subject, "_") ||
+		own != "" && len(subject) > len(own) && subject[len(own)] == '.' && strings.HasPrefix(subject, own)
 }
 
 func firstName(msgs []broker.OutgoingMessage) string {

@@ -241,3 +241,20 @@ func TestFromConn(t *testing.T) {
 		t.Error("a closed connection connects")
 	}
 }
+
+// Whatever prefix the asker's client has, its inbox is one.
+func TestReplyToAnotherPrefix(t *testing.T) {
+	t.Parallel()
+	at := embeddedSite(t)
+	b := at.broker(t, nats.ConfirmPublishes(), nats.InboxPrefix("mine"))
+	for _, prefix := range []string{"_INBOX.x", "_team.x", "mine.x"} {
+		if err := b.Publisher().Publish(t.Context(), broker.OutgoingMessage{Name: prefix}); err != nil {
+			t.Errorf("a reply to %s: %v", prefix, err)
+		}
+	}
+	for _, name := range []string{"team.x", "mine", "minecraft.x"} {
+		if err := b.Publisher().Publish(t.Context(), broker.OutgoingMessage{Name: name}); !errors.Is(err, broker.ErrNotFound) {
+			t.Errorf("%s, which no stream takes: %v", name, err)
+		}
+	}
+}
