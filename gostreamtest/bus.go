@@ -49,7 +49,7 @@ type subscription struct {
 	broker broker.Broker
 	source broker.Source
 	name   string // the app's
-	group  string // "" for its own copy of everything
+	group  string // whose members compete: its name, of that name and kind of source; "" for its own copy of everything
 	wake   chan struct{}
 
 	// Guarded by bus.mu.
@@ -66,7 +66,10 @@ func (b *bus) Properties() broker.Properties {
 // Subscribe adds a subscription. It is live at once.
 func (b *bus) Subscribe(of broker.Broker, src broker.Source, name string) broker.Subscription {
 	spec, _ := broker.DescribeSource(src, of)
-	s := &subscription{bus: b, broker: of, source: src, name: name, group: spec.Group, wake: make(chan struct{}, 1)}
+	s := &subscription{bus: b, broker: of, source: src, name: name, wake: make(chan struct{}, 1)}
+	if spec.Group != "" {
+		s.group = fmt.Sprintf("%s\x00%s\x00%T", spec.Group, src.Name(), src)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.subs = append(b.subs, s)
@@ -147,11 +150,10 @@ func (b *bus) matching(of broker.Broker, name string) (to []*subscription) {
 			to = append(to, s)
 			continue
 		}
-		key := s.group + "\x00" + s.source.Name()
-		if groups[key] == nil {
-			order = append(order, key)
+		if groups[s.group] == nil {
+			order = append(order, s.group)
 		}
-		groups[key] = append(groups[key], s)
+		groups[s.group] = append(groups[s.group], s)
 	}
 	for _, key := range order {
 		members := groups[key]

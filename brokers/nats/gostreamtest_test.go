@@ -361,3 +361,23 @@ func kitOrdered(t *testing.T) {
 	ts.Publish("orders.2", "x")
 	got.expect(t, "reader orders.1", "reader orders.2")
 }
+
+// A queue group and a durable consumer of one name are two groups.
+func TestGroupsOfTwoKinds(t *testing.T) {
+	t.Parallel()
+	handled := make(chan string, 4)
+	r := gostream.NewRouter()
+	for kind, src := range map[string]broker.Source{"core": nats.Subject("orders").QueueGroup("desk"), "stream": nats.Stream("orders", "S").Durable("desk")} {
+		r.HandleSource(src, gostream.Raw(func(context.Context, *gostream.Delivery) error {
+			handled <- kind
+			return nil
+		}), gostream.Named(kind))
+	}
+	app := gostream.New("desk", "1.0.0", gostreamtest.Quiet())
+	app.Mount(nats.New("nats://127.0.0.1:1"), r)
+	ts := gostreamtest.Start(t, app)
+	ts.Publish("orders", "o-1")
+	if len(handled) != 2 {
+		t.Errorf("%d copies were handled, want one of each kind", len(handled))
+	}
+}
