@@ -3,6 +3,7 @@ package nats_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"flag"
 	"maps"
 	"net/url"
@@ -217,20 +218,13 @@ func streamsHarness(t *testing.T, s *site, with func(nats.StreamSource) nats.Str
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.restart != nil {
-		// An embedded server that removes its last stream removes the folder of streams,
-		// now and then while the next one is being made there.
-		if _, err := js.CreateStream(context.Background(), jetstream.StreamConfig{Name: "stays", Subjects: []string{"stays"}}); err != nil {
-			t.Fatal(err)
-		}
-	}
 	h := s.harness()
 	source := func(id string) nats.StreamSource {
 		return nats.Stream(id, id).Durable("kit").AckWait(3 * time.Second).MaxAckPending(64)
 	}
 	// make makes the stream, and returns what removes it.
 	make := func(ctx context.Context, id string) (func(context.Context) error, error) {
-		_, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: id, Subjects: []string{id, id + ".>"}})
+		err := createStream(ctx, js, jetstream.StreamConfig{Name: id, Subjects: []string{id, id + ".>"}})
 		return func(ctx context.Context) error { return js.DeleteStream(ctx, id) }, err
 	}
 	target := func(of func(id string) nats.StreamSource) func(context.Context, string) (brokertest.Target, error) {
@@ -300,7 +294,7 @@ func (s *site) stream(t *testing.T, js jetstream.JetStream, config jetstream.Str
 	t.Helper()
 	config.Name = "t" + rand.Text()[:12]
 	config.Subjects = []string{config.Name + ".>"}
-	if _, err := js.CreateStream(t.Context(), config); err != nil {
+	if err := createStream(t.Context(), js, config); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -309,4 +303,21 @@ func (s *site) stream(t *testing.T, js jetstream.JetStream, config jetstream.Str
 		}
 	})
 	return config.Name
+}
+
+// createStream makes a stream. A server that has just removed its last stream removes
+// the folder of streams, now and then while the next one is being made there.
+func createStream(ctx context.Context, on jetstream.JetStream, config jetstream.StreamConfig) error {
+	const storeFailed = 10049
+	for try := 0; ; try++ {
+		_, err := on.CreateStream(ctx, config)
+		var api *jetstream.APIError
+		var js jetstream.JetStreamError
+		if !errors.As(err, &api) && errors.As(err, &js) {
+			api = js.APIError()
+		}
+		if api == nil || api.ErrorCode != storeFailed || try == 20 {
+			return err
+		}
+	}
 }

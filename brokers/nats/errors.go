@@ -39,6 +39,7 @@ func fail(op, name string, kind, cause error) error {
 const (
 	codeWrongLastMsgID jetstream.ErrorCode = 10070
 	codeWrongStream    jetstream.ErrorCode = 10060
+	codeStoreFailed    jetstream.ErrorCode = 10049
 	codeTTLInvalid     jetstream.ErrorCode = 10165
 	codeTTLDisabled    jetstream.ErrorCode = 10166
 )

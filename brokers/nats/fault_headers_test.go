@@ -29,7 +29,10 @@ import (
 func TestDeadLetterIntoTheSameStreamWithTheSameID(t *testing.T) {
 	onServers(t, func(t *testing.T, s *faultServer) {
 		name := unique()
-		stream, err := s.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{name + ".orders", name + ".orders.dead"}})
+		if err := createStream(t.Context(), s.js, jetstream.StreamConfig{Name: name, Subjects: []string{name + ".orders", name + ".orders.dead"}}); err != nil {
+			t.Fatal(err)
+		}
+		stream, err := s.js.Stream(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)
 		}

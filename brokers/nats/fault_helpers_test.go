@@ -90,7 +90,7 @@ func (s *faultServer) old() bool {
 // stream makes a stream of the subjects name.>, which ends with the test.
 func (s *faultServer) stream(t *testing.T, name string) {
 	t.Helper()
-	if _, err := s.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{name + ".>"}}); err != nil {
+	if err := createStream(t.Context(), s.js, jetstream.StreamConfig{Name: name, Subjects: []string{name + ".>"}}); err != nil {
 		t.Fatal(err)
 	}
 	s.dropAtEnd(t, name)

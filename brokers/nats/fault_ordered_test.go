@@ -197,7 +197,7 @@ func orderedStreamDeleted(t *testing.T, o *orderedTest) {
 		}
 	}
 	gone(t, noticedTold, del)
-	if _, err := o.s.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: o.stream, Subjects: []string{o.stream + ".>"}}); err != nil {
+	if err := createStream(t.Context(), o.s.js, jetstream.StreamConfig{Name: o.stream, Subjects: []string{o.stream + ".>"}}); err != nil {
 		t.Fatal(err)
 	}
 	gone(t, noticedMissing, func() { o.cut(t, del) })

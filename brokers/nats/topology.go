@@ -83,7 +83,14 @@ func findStream(ctx context.Context, js jetstream.JetStream, src *StreamSource) 
 	if src.create == nil {
 		return nil, fmt.Errorf("there is no stream %s: create it on the server, or have the source do it with Create: %w", broker.Quote(src.stream), err)
 	}
-	stream, err = js.CreateStream(ctx, src.streamConfig())
+	// A server that has just removed its last stream removes the folder of streams, now
+	// and then while the next one is being made there.
+	for try := 0; ; try++ {
+		stream, err = js.CreateStream(ctx, src.streamConfig())
+		if api := apiError(err); api == nil || api.ErrorCode != codeStoreFailed || try == 3 || !wait(ctx, 50*time.Millisecond) {
+			break
+		}
+	}
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 		return js.Stream(ctx, src.stream) // somebody was faster; what it made is checked
 	}
