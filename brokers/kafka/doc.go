@@ -1,0 +1,2 @@
+// Package kafka is the broker for Apache Kafka, on the client franz-go.
+package kafka
