@@ -2,7 +2,10 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // commitAtIntervals commits what was settled, until the subscription leaves.
@@ -10,24 +13,27 @@ func (s *trackedSubscription) commitAtIntervals() {
 	defer close(s.commits)
 	ticker := time.NewTicker(s.src.tracking.commitInterval)
 	defer ticker.Stop()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		select {
-		case <-s.stop:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
 	for {
 		select {
 		case <-ticker.C:
-			// What fails is tried again the next time, or at the end.
-			_ = s.commit(ctx, s.all())
-		case <-s.stop:
+		case <-s.soon: // where a partition begins: it must not be found anew
+		case <-s.stop.Done():
 			return
 		}
+		// What fails is tried again the next time, or at the end.
+		err := s.commit(s.stop, s.all())
+		s.mu.Lock()
+		s.uncommitted = nil
+		if err != nil && !isOfRebalance(err) && s.stop.Err() == nil {
+			s.uncommitted = err
+		}
+		s.mu.Unlock()
 	}
+}
+
+// isOfRebalance reports an error of a commit that a rebalance explains.
+func isOfRebalance(err error) bool {
+	return errors.Is(err, kerr.RebalanceInProgress) || errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.UnknownMemberID)
 }
 
 // commit commits the watermarks of the partitions that have moved. One commit runs at a

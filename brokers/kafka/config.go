@@ -136,8 +136,6 @@ func (c *config) defaults() []kgo.Opt {
 		// that it is held. Those that are published at once travel together anyway.
 		kgo.ProducerLinger(0),
 		kgo.UnknownTopicRetries(2),
-		// A client that does not reach its brokers may know only one broker's old address.
-		kgo.SoftwareNameAndVersion("gostream", "0"),
 	}
 }
 
@@ -150,6 +148,8 @@ func (c *config) forced(l *link) []kgo.Opt {
 		kgo.RecordPartitioner(explicitPartitioner{c.partitioner}),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		// One of them may mean that a topic is gone, see judge.
+		kgo.KeepRetryableFetchErrors(),
 	}
 	if m := c.saslMechanism(); m != nil {
 		opts = append(opts, kgo.SASL(m))

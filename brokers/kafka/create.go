@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -94,9 +95,7 @@ func (c *connection) describe(ctx context.Context, topics []string) (map[string]
 		switch {
 		case errors.Is(err, kerr.UnknownTopicOrPartition), t.Topic == nil:
 			continue
-		case err != nil && topics == nil && kerr.IsRetriable(err):
-			continue // a pattern finds it later
-		case err != nil:
+		case err != nil && !kerr.IsRetriable(err): // one that is new may have no leader yet
 			return nil, fmt.Errorf("the topic %s: %w", *t.Topic, err)
 		}
 		info := topicInfo{id: t.TopicID, partitions: make(map[int32]int32, len(t.Partitions))}
@@ -106,6 +105,17 @@ func (c *connection) describe(ctx context.Context, topics []string) (map[string]
 		found[*t.Topic] = info
 	}
 	return found, nil
+}
+
+// goneTimeout bounds the question whether a topic is gone.
+const goneTimeout = 2 * time.Second
+
+// isGone reports that the topic no longer exists.
+func (c *connection) isGone(topic string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), goneTimeout)
+	defer cancel()
+	found, err := c.describe(ctx, []string{topic})
+	return err == nil && len(found) == 0
 }
 
 // missing returns those of topics that are not in found.

@@ -260,7 +260,7 @@ func (p *partition) hasCommitted(offset int64, version uint64) {
 func (p *partition) trouble() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.state != held || p.gap < p.most {
+	if p.state != held || !p.full {
 		return nil
 	}
 	return fmt.Errorf("partition %d of %s is paused: offset %d is not settled, and %d messages from it on are out, as many as MaxUncommitted allows",
@@ -274,6 +274,6 @@ func (p *partition) status() PartitionStatus {
 	return PartitionStatus{
 		Topic: p.topic, Partition: p.id,
 		Position: p.position, Committed: p.committed, End: -1,
-		Uncommitted: p.gap, Unsettled: p.out, Paused: p.full || p.gap >= p.most,
+		Uncommitted: p.gap, Unsettled: p.out, Paused: p.full,
 	}
 }

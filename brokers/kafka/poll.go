@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -14,6 +15,7 @@ type poller struct {
 	done    sync.Cond          // nothing runs any more, and what it brought is taken in
 	cancel  context.CancelFunc // of what runs; nil for nothing
 	waiting bool               // it is a poll, which may be broken off to see to something else
+	runs    uint64             // how many are over
 }
 
 func (p *poller) init() { p.done.L = &p.mu }
@@ -31,8 +33,19 @@ func (p *poller) poll(ctx context.Context, client *kgo.Client, n int, ready func
 	p.cancel, p.waiting = cancel, true
 	p.mu.Unlock()
 	defer p.over()
-	take(client.PollRecords(ctx, n))
+	fetches := client.PollRecords(ctx, n)
+	take(fetches)
+	if ctx.Err() == nil && fetches.Empty() {
+		// Errors alone: they come as fast as they are taken while a broker is gone.
+		select {
+		case <-time.After(errorPause):
+		case <-ctx.Done():
+		}
+	}
 }
+
+// errorPause is how long a poll that brought nothing but errors waits.
+const errorPause = 20 * time.Millisecond
 
 // run runs f, whose context barrier ends and wake does not.
 func (p *poller) run(ctx context.Context, f func(context.Context)) {
@@ -48,6 +61,7 @@ func (p *poller) run(ctx context.Context, f func(context.Context)) {
 func (p *poller) over() {
 	p.mu.Lock()
 	p.cancel, p.waiting = nil, false
+	p.runs++
 	p.mu.Unlock()
 	p.done.Broadcast()
 }
@@ -61,12 +75,16 @@ func (p *poller) wake() {
 	}
 }
 
-// barrier breaks off whatever runs, and returns when what it has brought is taken in.
+// barrier breaks off whatever runs, and returns when what it has brought is taken in. What
+// begins after is of no interest: the client has forgotten what was revoked by then.
 func (p *poller) barrier() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for p.cancel != nil {
-		p.cancel()
+	if p.cancel == nil {
+		return
+	}
+	p.cancel()
+	for run := p.runs; p.runs == run; {
 		p.done.Wait()
 	}
 }

@@ -116,7 +116,8 @@ func (b *Broker) subscribeAutoCommit(ctx context.Context, src TopicSource) (brok
 	defer cancel()
 	r := b.newReader(c, src.Name())
 	r.member = &member{b: b, c: c, src: src}
-	r.member.assigned, r.member.begun = func(map[string][]int32) {}, r.begun
+	r.member.assigned = func(map[string][]int32) { r.poller.barrier() } // as in trackedSubscription
+	r.member.begun = r.begun
 	r.member.revoked, r.member.lost = r.takeAway, r.takeAway
 	if err := r.member.prepare(ctx); err != nil {
 		return nil, b.failSubscribe(src.Name(), err)
@@ -252,7 +253,7 @@ func (r *reader) hasWork() bool {
 func (r *reader) take(fetches kgo.Fetches) {
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 		if f.Err != nil {
-			if err := r.b.judge(r.member, f.Topic, f.Err); err != nil {
+			if err := r.b.judge(r.c, r.member, f.Topic, f.Err); err != nil {
 				r.mu.Lock()
 				r.failed = err
 				r.mu.Unlock()

@@ -12,6 +12,9 @@ const commitTimeout = 5 * time.Second
 
 // onAssigned takes over partitions.
 func (s *trackedSubscription) onAssigned(added map[string][]int32) {
+	// When partitions are lost the client forgets what it has of them only after onLost: a
+	// poll that began in between may still bring it.
+	s.poller.barrier()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for topic, ids := range added {
@@ -33,8 +36,15 @@ func (s *trackedSubscription) onBegun(topic string, id int32, at beginning) {
 	s.mu.Lock()
 	p := s.parts[topic][id]
 	s.mu.Unlock()
-	if p != nil {
-		p.begin(at)
+	if p == nil {
+		return
+	}
+	p.begin(at)
+	if !at.committed {
+		select {
+		case s.soon <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -49,7 +59,7 @@ func (s *trackedSubscription) onRevoked(revoked map[string][]int32) {
 	if s.going.Load() {
 		return // whoever leaves sees to them
 	}
-	waitFor(idle, s.src.tracking.revokeTimeout, s.stop)
+	waitFor(idle, s.src.tracking.revokeTimeout, s.stop.Done())
 	for _, p := range parts {
 		p.letGo()
 	}

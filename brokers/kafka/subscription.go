@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,14 +40,18 @@ type trackedSubscription struct {
 	back   []*partition // something was given back to them
 	closed bool
 	failed error // what Receive answers from now on
+	// uncommitted is why the last commit failed, nil where it did not.
+	uncommitted error
 
 	pausing    sync.Mutex    // held while the client is told what to fetch
 	committing chan struct{} // held by whoever commits
 
 	closing sync.Once
 	leaving sync.Once
-	going   atomic.Bool   // it is leaving: a revocation need not wait any more
-	stop    chan struct{} // closed when it leaves
+	going   atomic.Bool     // it is leaving: a revocation need not wait any more
+	stop    context.Context // ends when it leaves
+	endStop context.CancelFunc
+	soon    chan struct{} // asks for a commit before its time
 	commits chan struct{} // closed when the committer has ended
 	left    chan struct{} // closed when it has left
 	leftErr error         // of the last commit; set before left is closed
@@ -67,16 +72,19 @@ func (b *Broker) subscribeTracked(ctx context.Context, src TopicSource) (broker.
 		member:     member{b: b, c: c, src: src},
 		parts:      make(map[string]map[int32]*partition),
 		committing: make(chan struct{}, 1),
-		stop:       make(chan struct{}),
+		soon:       make(chan struct{}, 1),
 		commits:    make(chan struct{}),
 		left:       make(chan struct{}),
 	}
+	s.stop, s.endStop = context.WithCancel(context.Background())
 	s.poller.init()
 	s.assigned, s.begun, s.revoked, s.lost = s.onAssigned, s.onBegun, s.onRevoked, s.onLost
 	if err := s.prepare(ctx); err != nil {
+		s.endStop()
 		return nil, b.failSubscribe(src.Name(), err)
 	}
 	if !b.add(s) {
+		s.endStop()
 		return nil, fail("subscribe", src.Name(), broker.ErrClosed, nil)
 	}
 	go s.commitAtIntervals()
@@ -84,6 +92,8 @@ func (b *Broker) subscribeTracked(ctx context.Context, src TopicSource) (broker.
 		s.abandon()
 		return nil, b.failSubscribe(src.Name(), err)
 	}
+	// Where it begins, if it is new. What fails is tried again at the next interval.
+	_ = s.commit(ctx, s.all())
 	return s, nil
 }
 
@@ -227,7 +237,7 @@ func (s *trackedSubscription) take(fetches kgo.Fetches) {
 
 // judge sees to an error that came with a fetch, or instead of one.
 func (s *trackedSubscription) judge(topic string, err error) {
-	if err := s.b.judge(&s.member, topic, err); err != nil {
+	if err := s.b.judge(s.c, &s.member, topic, err); err != nil {
 		s.mu.Lock()
 		if s.failed == nil {
 			s.failed = err
@@ -240,7 +250,7 @@ func (s *trackedSubscription) judge(topic string, err error) {
 
 // judge returns the error that a fetch error of a subscription means for good, nil where
 // the client goes on by itself. m is nil without a group.
-func (b *Broker) judge(m *member, topic string, err error) error {
+func (b *Broker) judge(c *connection, m *member, topic string, err error) error {
 	var loss *kgo.ErrDataLoss
 	var group *kgo.ErrGroupSession
 	switch {
@@ -250,8 +260,8 @@ func (b *Broker) judge(m *member, topic string, err error) error {
 		b.tell(broker.Event{Kind: broker.EventFailed, Name: topic, Err: err})
 		return nil
 	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID):
-		if m != nil && m.src.isPattern {
-			return nil // one that is deleted no longer matches
+		if m != nil && m.src.isPattern || !c.isGone(topic) {
+			return nil // a pattern no longer matches it; else it is a change of leaders
 		}
 	case errors.As(err, &group) && !isPermanent(err):
 		m.note(err)
@@ -388,7 +398,7 @@ func (s *trackedSubscription) leaveFor(ctx context.Context) error {
 	s.leaving.Do(func() {
 		defer close(s.left)
 		s.going.Store(true)
-		close(s.stop)
+		s.endStop()
 		<-s.commits
 		parts := s.all()
 		for _, p := range parts {
@@ -439,6 +449,11 @@ func (s *trackedSubscription) all() []*partition {
 // trouble names partitions that are paused, and a group that cannot be joined.
 func (s *trackedSubscription) trouble() error {
 	err := s.member.trouble()
+	s.mu.Lock()
+	if s.uncommitted != nil {
+		err = errors.Join(err, fmt.Errorf("%s: what is acknowledged cannot be committed: %w", s.src, s.uncommitted))
+	}
+	s.mu.Unlock()
 	for _, p := range s.all() {
 		err = errors.Join(err, p.trouble())
 	}
