@@ -31,6 +31,7 @@ type link struct {
 
 	mu       sync.Mutex
 	watching bool
+	ended    bool
 	watchers sync.WaitGroup
 }
 
@@ -81,7 +82,7 @@ func (l *link) handshake(ctx context.Context, conn net.Conn, address string) (ne
 func (l *link) suspect(cause error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.watching || l.done.Err() != nil {
+	if l.watching || l.ended {
 		return
 	}
 	l.watching = true
@@ -123,9 +124,10 @@ func (l *link) watch(cause error) {
 	}
 }
 
-// end waits for whoever watches; done has ended.
+// end waits for whoever watches, which ends with done; nobody does from here on.
 func (l *link) end() {
-	l.mu.Lock() // suspect starts nobody from here on
+	l.mu.Lock()
+	l.ended = true
 	l.mu.Unlock()
 	l.watchers.Wait()
 }

@@ -44,7 +44,6 @@ type reader struct {
 	closed    atomic.Bool
 
 	closing sync.Once
-	leaving sync.Once
 }
 
 // readerPosition is where a partition is read.
