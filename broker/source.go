@@ -61,8 +61,8 @@ type SourceSpec struct {
 	// Properties hold for subscriptions of this source; they replace the
 	// broker's own.
 	Properties Properties
-	// Bindings are AsyncAPI channel and operation bindings by protocol; nil for
-	// none. Values must encode as JSON.
+	// Bindings are AsyncAPI bindings by protocol, and there under "channel" and
+	// "operation"; nil for none. Values must encode as JSON.
 	Bindings map[string]any
 }
 

@@ -119,7 +119,7 @@ func TestSpecs(t *testing.T) {
 	if p := core.Properties; core.Group != "g" || p.Redelivers || !p.BuffersPublishes || !p.CompetingConsumers || p.Backlog || p.Keys != broker.KeysHeader {
 		t.Errorf("a queue group: %+v", core)
 	}
-	if got := fmt.Sprint(core.Bindings); got != "map[nats:map[bindingVersion:0.1.0 queue:g]]" {
+	if got := fmt.Sprint(core.Bindings); got != "map[nats:map[operation:map[bindingVersion:0.1.0 queue:g]]]" {
 		t.Errorf("bindings: %s", got)
 	}
 	stream := nats.Stream("a.>", "S")

@@ -66,7 +66,7 @@ func (s SubjectSource) Spec() broker.SourceSpec {
 		spec.Properties.CompetingConsumers = true
 		binding["queue"] = s.queue
 	}
-	spec.Bindings = map[string]any{kindOfBroker: binding}
+	spec.Bindings = map[string]any{kindOfBroker: map[string]any{"operation": binding}}
 	return spec
 }
 

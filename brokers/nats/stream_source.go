@@ -290,7 +290,7 @@ func (s StreamSource) Spec() broker.SourceSpec {
 			Keys:       broker.KeysHeader,
 			Backlog:    s.policy == jetstream.DeliverAllPolicy,
 		},
-		Bindings: map[string]any{kindOfBroker: map[string]any{"bindingVersion": bindingVersion}},
+		Bindings: map[string]any{kindOfBroker: map[string]any{"operation": map[string]any{"bindingVersion": bindingVersion}}},
 	}
 	p := &spec.Properties
 	if s.ordered {
