@@ -31,6 +31,27 @@ func (s *trackedSubscription) commitAtIntervals() {
 	}
 }
 
+// commitRetry is between two tries of a commit that a rebalance refuses.
+const commitRetry = 20 * time.Millisecond
+
+// commitFirmly commits for the last time: what a rebalance refuses is tried again until it
+// is over, the partitions are not ours any more, or ctx ends.
+func (s *trackedSubscription) commitFirmly(ctx context.Context, parts func() []*partition) error {
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	for {
+		err := s.commit(ctx, parts())
+		if !isOfRebalance(err) {
+			return err
+		}
+		select {
+		case <-time.After(commitRetry):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
 // isOfRebalance reports an error of a commit that a rebalance explains.
 func isOfRebalance(err error) bool {
 	return errors.Is(err, kerr.RebalanceInProgress) || errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.UnknownMemberID)

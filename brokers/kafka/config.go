@@ -35,7 +35,9 @@ type config struct {
 	transactionalID string
 	clientOptions   []kgo.Opt
 	partitioner     kgo.Partitioner // of clientOptions; nil for the default
-	mistakes        []error
+
+	rebalanceTimeout time.Duration // of clientOptions, or the client's default
+	mistakes         []error
 
 	probe sync.Once // of clientOptions, by check
 }
@@ -49,8 +51,11 @@ const (
 	scramSHA512Auth
 )
 
+// clientRebalanceTimeout is the client's own default.
+const clientRebalanceTimeout = time.Minute
+
 func newConfig() *config {
-	return &config{clientID: DefaultClientID, dialTimeout: DefaultDialTimeout}
+	return &config{clientID: DefaultClientID, dialTimeout: DefaultDialTimeout, rebalanceTimeout: clientRebalanceTimeout}
 }
 
 func (c *config) mistake(err error) { c.mistakes = append(c.mistakes, err) }

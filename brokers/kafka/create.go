@@ -67,15 +67,10 @@ func (c *connection) create(ctx context.Context, t *TopicConfig, topics []string
 	return nil
 }
 
-// topicInfo is what the cluster says of one topic.
-type topicInfo struct {
-	id         [16]byte
-	partitions map[int32]int32 // the leader of each
-}
-
-// describe asks the cluster for topics, nil for all that there are. A topic that does not
-// exist is not in the result; one that cannot be read is an error.
-func (c *connection) describe(ctx context.Context, topics []string) (map[string]topicInfo, error) {
+// describe asks the cluster for topics, nil for all that there are, and returns how many
+// partitions each has. A topic that does not exist is not in the result; one that cannot be
+// read is an error.
+func (c *connection) describe(ctx context.Context, topics []string) (map[string]int32, error) {
 	req := kmsg.NewPtrMetadataRequest()
 	if topics != nil {
 		req.Topics = []kmsg.MetadataRequestTopic{}
@@ -89,7 +84,7 @@ func (c *connection) describe(ctx context.Context, topics []string) (map[string]
 	if err != nil {
 		return nil, err
 	}
-	found := make(map[string]topicInfo, len(resp.Topics))
+	found := make(map[string]int32, len(resp.Topics))
 	for _, t := range resp.Topics {
 		err := kerr.ErrorForCode(t.ErrorCode)
 		switch {
@@ -98,11 +93,7 @@ func (c *connection) describe(ctx context.Context, topics []string) (map[string]
 		case err != nil && !kerr.IsRetriable(err): // one that is new may have no leader yet
 			return nil, fmt.Errorf("the topic %s: %w", *t.Topic, err)
 		}
-		info := topicInfo{id: t.TopicID, partitions: make(map[int32]int32, len(t.Partitions))}
-		for _, p := range t.Partitions {
-			info.partitions[p.Partition] = p.Leader
-		}
-		found[*t.Topic] = info
+		found[*t.Topic] = int32(len(t.Partitions))
 	}
 	return found, nil
 }
@@ -119,7 +110,7 @@ func (c *connection) isGone(topic string) bool {
 }
 
 // missing returns those of topics that are not in found.
-func missing(topics []string, found map[string]topicInfo) []string {
+func missing(topics []string, found map[string]int32) []string {
 	return slices.DeleteFunc(slices.Clone(topics), func(topic string) bool {
 		_, ok := found[topic]
 		return ok

@@ -40,6 +40,7 @@ type member struct {
 
 	live     chan struct{} // closed at the first assignment
 	liveOnce sync.Once
+	hopeless chan error // gets a problem that time does not heal
 
 	mu      sync.Mutex
 	problem error // the group cannot be joined at present
@@ -60,7 +61,7 @@ var (
 // prepare finds the topics, or makes them.
 func (m *member) prepare(ctx context.Context) error {
 	m.group = m.src.groupOn(m.b)
-	m.live = make(chan struct{})
+	m.live, m.hopeless = make(chan struct{}), make(chan error, 1)
 	topics := m.src.topics
 	found, err := m.c.describe(ctx, topics)
 	if err != nil {
@@ -75,10 +76,7 @@ func (m *member) prepare(ctx context.Context) error {
 		}
 		// They are new: whatever is in them is read.
 	}
-	m.known = make(map[string]int32, len(found))
-	for topic, info := range found {
-		m.known[topic] = int32(len(info.partitions))
-	}
+	m.known = found
 	return nil
 }
 
@@ -96,6 +94,8 @@ func (m *member) join(ctx context.Context) error {
 	select {
 	case <-m.live:
 		return nil
+	case err := <-m.hopeless:
+		return err
 	case <-m.b.done.Done():
 		return kgo.ErrClientClosed
 	case <-ctx.Done():
@@ -140,6 +140,12 @@ func (m *member) note(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.problem = err
+	if isPermanent(err) {
+		select {
+		case m.hopeless <- err:
+		default:
+		}
+	}
 }
 
 // trouble is why the group cannot be joined, nil for nothing.

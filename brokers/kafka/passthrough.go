@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -85,6 +86,9 @@ func (c *config) probeClientOptions() {
 		if !sameValues(probe.OptValues(r.option), plain.OptValues(r.option)) {
 			c.mistake(fmt.Errorf("kafka.ClientOptions: kgo.%s is refused: %s", r.name, r.reason))
 		}
+	}
+	if d, ok := probe.OptValue(kgo.RebalanceTimeout).(time.Duration); ok {
+		c.rebalanceTimeout = d
 	}
 	if p, ok := probe.OptValue(kgo.RecordPartitioner).(kgo.Partitioner); ok {
 		c.partitioner = p

@@ -21,7 +21,7 @@ const (
 	// rereadBytes is how much one fetch brings; a larger batch comes whole.
 	rereadBytes = 1 << 20
 	// rereadTimeout bounds one try.
-	rereadTimeout = 5 * time.Second
+	rereadTimeout = 2 * time.Second
 )
 
 // receiveBack hands out what was given back and was read anew. more reports that something
@@ -43,23 +43,16 @@ func (p *partition) receiveBack(dst []broker.IncomingMessage) (n int, more bool)
 	return n, len(p.back) > 0
 }
 
-// readAgain reads what was given back to p, until it has the first of it, the partition is
-// given up, or ctx ends. It counts as a poll, so that it can be broken off.
+// readAgain tries once to read what was given back to p. It counts as a poll, so that a
+// rebalance can break it off.
 func (s *trackedSubscription) readAgain(ctx context.Context, p *partition) {
 	s.poller.run(ctx, func(ctx context.Context) {
-		for ctx.Err() == nil {
-			offset, wanted := p.firstBack()
-			if !wanted {
-				return
-			}
-			records, past, err := s.fetchFrom(ctx, p, offset)
-			if err == nil && p.reread(records, past) {
-				return
-			}
-			select {
-			case <-time.After(rereadWait):
-			case <-ctx.Done():
-			}
+		offset, wanted := p.firstBack()
+		if !wanted {
+			return
+		}
+		if records, past, err := s.fetchFrom(ctx, p, offset); err == nil {
+			p.reread(records, past)
 		}
 	})
 }
@@ -76,8 +69,7 @@ func (p *partition) firstBack() (offset int64, wanted bool) {
 
 // reread keeps those records that were given back, of all there are below past. What the
 // log no longer has, because it was compacted or is too old, is handed out as it is here.
-// It reports whether the first can be handed out.
-func (p *partition) reread(records []*kgo.Record, past int64) bool {
+func (p *partition) reread(records []*kgo.Record, past int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	i := 0
@@ -92,27 +84,41 @@ func (p *partition) reread(records []*kgo.Record, past int64) bool {
 		case offset < past:
 			slot.again = slot.rec
 		default:
-			return len(p.back) > 0 && p.back[0].again != nil
+			return // it is in what the next fetch brings
 		}
 	}
-	return true
 }
 
 var errNoLeader = errors.New("the partition has no leader")
+
+// locate finds the leader of a partition, from what the client knows where that is fresh.
+func (c *connection) locate(ctx context.Context, topic string, partition int32) (id [16]byte, leader int32, err error) {
+	req := kmsg.NewPtrMetadataRequest()
+	t := kmsg.NewMetadataRequestTopic()
+	t.Topic = kmsg.StringPtr(topic)
+	req.Topics = append(req.Topics, t)
+	resp, err := c.producer.RequestCachedMetadata(ctx, req, 0)
+	if err != nil {
+		return id, -1, err
+	}
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			if t.Topic != nil && *t.Topic == topic && p.Partition == partition && p.Leader >= 0 {
+				return t.TopicID, p.Leader, nil
+			}
+		}
+	}
+	return id, -1, errNoLeader
+}
 
 // fetchFrom reads a partition from offset on, from its leader: all that there is in it
 // below past.
 func (s *trackedSubscription) fetchFrom(ctx context.Context, p *partition, offset int64) (records []*kgo.Record, past int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, rereadTimeout)
 	defer cancel()
-	found, err := s.c.describe(ctx, []string{p.topic})
+	id, leader, err := s.c.locate(ctx, p.topic, p.id)
 	if err != nil {
 		return nil, 0, err
-	}
-	topic := found[p.topic]
-	leader, ok := topic.partitions[p.id]
-	if !ok || leader < 0 {
-		return nil, 0, errNoLeader
 	}
 	req := kmsg.NewPtrFetchRequest()
 	req.ReplicaID = -1
@@ -121,7 +127,7 @@ func (s *trackedSubscription) fetchFrom(ctx context.Context, p *partition, offse
 	req.MaxBytes = rereadBytes
 	req.SessionEpoch = -1 // outside of the client's own fetch sessions
 	t := kmsg.NewFetchRequestTopic()
-	t.Topic, t.TopicID = p.topic, topic.id
+	t.Topic, t.TopicID = p.topic, id
 	part := kmsg.NewFetchRequestTopicPartition()
 	part.Partition = p.id
 	part.CurrentLeaderEpoch = -1

@@ -69,17 +69,16 @@ func (b *Broker) subscribePartitions(ctx context.Context, src PartitionsSource) 
 	if err != nil {
 		return nil, b.fail(op, src.topic, err)
 	}
-	info, ok := found[src.topic]
+	n, ok := found[src.topic]
 	if !ok {
 		return nil, fail(op, src.topic, broker.ErrNotFound, nil)
 	}
 	for _, p := range src.partitions {
-		if _, ok := info.partitions[p]; !ok {
-			return nil, fail(op, src.topic, broker.ErrNotFound, fmt.Errorf("it has no partition %d, but %d partitions", p, len(info.partitions)))
+		if p >= n {
+			return nil, fail(op, src.topic, broker.ErrNotFound, fmt.Errorf("it has no partition %d, but %d partitions", p, n))
 		}
 	}
-	known := map[string]int32{src.topic: int32(len(info.partitions))}
-	begin, err := src.start.resolve(ctx, c.admin, map[string][]int32{src.topic: src.partitions}, known)
+	begin, err := src.start.resolve(ctx, c.admin, map[string][]int32{src.topic: src.partitions}, found)
 	if err != nil {
 		return nil, b.fail(op, src.topic, err)
 	}

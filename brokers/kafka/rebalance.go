@@ -65,7 +65,7 @@ func (s *trackedSubscription) onRevoked(revoked map[string][]int32) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
-	if err := s.commit(ctx, parts); err != nil {
+	if err := s.commitFirmly(ctx, func() []*partition { return parts }); err != nil {
 		// It is repeated by whoever gets the partition.
 		s.b.tell(broker.Event{Kind: broker.EventFailed, Name: s.src.Name(), Err: s.b.fail("commit", s.src.Name(), err)})
 	}

@@ -193,6 +193,12 @@ func (s TopicSource) Check(b broker.Broker) error {
 	} else if k, ok := b.(*Broker); ok && k != nil && k.config.group == "" {
 		m.add(errNoGroup)
 	}
+	if k, ok := b.(*Broker); ok && k != nil && !s.autoCommit {
+		k.config.probe.Do(k.config.probeClientOptions)
+		if d := k.config.rebalanceTimeout; s.tracking.revokeTimeout >= d {
+			m.add(fmt.Errorf("RevokeTimeout is %v: it must be shorter than the group's rebalance timeout, %v, else the group goes on without waiting", s.tracking.revokeTimeout, d))
+		}
+	}
 	m.add(s.start.check())
 	m.add(s.create.check())
 	m.add(s.checkTracking())

@@ -263,10 +263,11 @@ func (b *Broker) judge(c *connection, m *member, topic string, err error) error 
 		if m != nil && m.src.isPattern || !c.isGone(topic) {
 			return nil // a pattern no longer matches it; else it is a change of leaders
 		}
-	case errors.As(err, &group) && !isPermanent(err):
+	case isPermanent(err):
+	case errors.As(err, &group) && m != nil:
 		m.note(err)
 		return nil
-	case !isPermanent(err):
+	default:
 		return nil
 	}
 	return b.fail("receive", topic, err)
@@ -275,12 +276,23 @@ func (b *Broker) judge(c *connection, m *member, topic string, err error) error 
 // receiveBack hands out what was given back to p.
 func (s *trackedSubscription) receiveBack(ctx context.Context, p *partition, dst []broker.IncomingMessage) int {
 	n, more := p.receiveBack(dst)
+	var took time.Duration
 	if n == 0 && more {
+		began := time.Now()
 		s.readAgain(ctx, p)
+		took = time.Since(began)
 		n, more = p.receiveBack(dst)
 	}
-	if more {
+	switch {
+	case !more:
+	case n > 0 || ctx.Err() != nil:
 		s.comesAgain(p)
+	default:
+		// It cannot be read at present. Meanwhile the others have most of the time.
+		time.AfterFunc(max(rereadWait, 4*took), func() {
+			s.comesAgain(p)
+			s.poller.wake()
+		})
 	}
 	return n
 }
@@ -337,7 +349,9 @@ func (s *trackedSubscription) Close(ctx context.Context) error {
 			err = s.leaveFor(ctx)
 			return
 		}
-		err = s.commit(ctx, s.all())
+		if err = s.commit(ctx, s.all()); isOfRebalance(err) {
+			err = nil // it is tried again, at the latest by Shutdown, which tells
+		}
 		go func() {
 			if waitFor(idle, s.src.tracking.leaveTimeout, s.b.done.Done()) || !s.b.life.isClosed() {
 				ctx, cancel := context.WithTimeout(context.Background(), broker.DefaultShutdownTimeout)
@@ -400,11 +414,10 @@ func (s *trackedSubscription) leaveFor(ctx context.Context) error {
 		s.going.Store(true)
 		s.endStop()
 		<-s.commits
-		parts := s.all()
-		for _, p := range parts {
+		for _, p := range s.all() {
 			p.letGo()
 		}
-		s.leftErr = s.commit(ctx, parts)
+		s.leftErr = s.commitFirmly(ctx, s.all)
 		s.leave(ctx)
 		s.b.remove(s)
 	})
