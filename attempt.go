@@ -74,7 +74,7 @@ func (c *consumer) again(p *parked, s *slot) {
 		return
 	}
 	if broker.Stale(old.delivery.msg) {
-		c.log.Warn("parked message is stale, it is let go", "name", old.delivery.Name())
+		c.log.WarnContext(old.logContext(), "parked message is stale, it is let go", "name", old.delivery.Name())
 		c.finish(old, OutcomeUnsettled, broker.ErrStale)
 		return
 	}
@@ -127,7 +127,7 @@ func (c *consumer) conclude(f *frame, err error) {
 	}
 	err = tame(err)
 	if broker.Stale(f.delivery.msg) {
-		c.log.Warn("message failed and is stale, it is let go", c.failureAttrs(f, err)...)
+		c.log.WarnContext(f.logContext(), "message failed and is stale, it is let go", c.failureAttrs(f, err)...)
 		c.finish(f, OutcomeUnsettled, err)
 		return
 	}
@@ -164,14 +164,14 @@ func (c *consumer) isRequest(f *frame) bool {
 // carryOut does what was decided about a failed delivery.
 func (c *consumer) carryOut(f *frame, d decision, err error) {
 	if d.undeclared {
-		c.log.Warn("a dead letter was asked for but none is declared: DeadLetterTo(name)", "name", f.delivery.Name())
+		c.log.WarnContext(f.logContext(), "a dead letter was asked for but none is declared: DeadLetterTo(name)", "name", f.delivery.Name())
 	}
 	switch d.action {
 	case actionIgnore:
 		c.logIgnored(f, d, err)
 		c.acknowledge(f, OutcomeIgnored, err)
 	case actionReject:
-		c.log.Error("message is rejected", c.failureAttrs(f, err, "reason", d.reason)...)
+		c.log.ErrorContext(f.logContext(), "message is rejected", c.failureAttrs(f, err, "reason", d.reason)...)
 		c.answerFailure(f, err)
 		c.settle(f, OutcomeRejected, err, f.delivery.msg.Nack(c.settleCtx, false))
 	case actionRetry:
@@ -183,10 +183,10 @@ func (c *consumer) carryOut(f *frame, d decision, err error) {
 	case actionReplyError:
 		c.sendThenAck(f, c.errorReply(f, err))
 	case actionGiveBack:
-		c.log.Warn("message failed during the drain, it is given back", c.failureAttrs(f, err)...)
+		c.log.WarnContext(f.logContext(), "message failed during the drain, it is given back", c.failureAttrs(f, err)...)
 		c.giveBack(f, err)
 	case actionFailFast:
-		c.log.Error("message failed, the app shuts down", c.failureAttrs(f, err, "reason", d.reason)...)
+		c.log.ErrorContext(f.logContext(), "message failed, the app shuts down", c.failureAttrs(f, err, "reason", d.reason)...)
 		c.svc.fail(&failFastError{name: c.plan.info.name, err: err})
 		c.hold(f, err)
 	}
@@ -200,12 +200,12 @@ func (c *consumer) logIgnored(f *frame, d decision, err error) {
 		level = slog.LevelDebug
 	}
 	if c.log.Enabled(c.settleCtx, level) {
-		c.log.Log(c.settleCtx, level, "message is ignored", c.failureAttrs(f, err, "reason", d.reason)...)
+		c.log.Log(f.logContext(), level, "message is ignored", c.failureAttrs(f, err, "reason", d.reason)...)
 	}
 }
 
 func (c *consumer) logRetry(f *frame, d decision, err error) {
-	c.log.Warn("message failed, it will be retried", c.failureAttrs(f, err, "reason", d.reason, "delay", d.delay)...)
+	c.log.WarnContext(f.logContext(), "message failed, it will be retried", c.failureAttrs(f, err, "reason", d.reason, "delay", d.delay)...)
 }
 
 // failureAttrs are the log attributes of a failed message, never its payload (though

@@ -101,7 +101,7 @@ func (c *consumer) batchAgain(p *parked, s *slot) {
 	var fresh []*frame
 	for _, f := range frames {
 		if broker.Stale(f.delivery.msg) {
-			c.log.Warn("parked message is stale, it is let go", "name", f.delivery.Name())
+			c.log.WarnContext(f.logContext(), "parked message is stale, it is let go", "name", f.delivery.Name())
 			c.finish(f, OutcomeUnsettled, broker.ErrStale)
 			continue
 		}
@@ -271,7 +271,7 @@ func (c *consumer) concludeBatch(run *batchRun, err error) {
 		}
 		switch {
 		case f.acked && e != nil:
-			c.log.Error("the batch failed after its transaction was committed", c.failureAttrs(f, tame(e))...)
+			c.log.ErrorContext(f.logContext(), "the batch failed after its transaction was committed", c.failureAttrs(f, tame(e))...)
 			c.acknowledge(f, OutcomeAcked, nil)
 		case e == nil:
 			c.acknowledge(f, OutcomeAcked, nil)
@@ -341,7 +341,7 @@ func (b *batchConclusion) fail(f *frame, err error, whole bool) {
 	c := b.consumer
 	err = tame(err)
 	if broker.Stale(f.delivery.msg) {
-		c.log.Warn("message failed and is stale, it is let go", c.failureAttrs(f, err)...)
+		c.log.WarnContext(f.logContext(), "message failed and is stale, it is let go", c.failureAttrs(f, err)...)
 		c.finish(f, OutcomeUnsettled, err)
 		return
 	}

@@ -470,12 +470,19 @@ func (c *consumer) reopen() whatNext {
 		}
 	}()
 	c.mu.Lock()
-	defer c.unlock()
+	var say func() // without the lock: a log handler is somebody else's code
+	defer func() {
+		c.unlock()
+		if say != nil {
+			say()
+		}
+	}()
 	if err != nil {
 		if c.recvCtx.Err() == nil {
 			c.reopens++
 			c.reopenAt = time.Now().Add(ownBackoff.delay(c.reopens, c.svc.random()))
-			c.log.Warn("subscription is still down", "error", err, "tries", c.reopens)
+			tries := c.reopens
+			say = func() { c.log.Warn("subscription is still down", "error", err, "tries", tries) }
 		}
 		return lookAgain
 	}
@@ -491,7 +498,7 @@ func (c *consumer) reopen() whatNext {
 	default:
 		c.setState(StateRunning)
 	}
-	c.log.Info("subscription is live again")
+	say = func() { c.log.Info("subscription is live again") }
 	return lookAgain
 }
 

@@ -94,6 +94,9 @@ type frame struct {
 	outcome     atomic.Uint32 // of an element: how the attempt ended, an Outcome; 0 while it has not
 }
 
+// logContext is the context of log lines about the attempt.
+func (f *frame) logContext() context.Context { return f.delivery.Context() }
+
 // init fills in f for one delivery.
 func (f *frame) init(parent context.Context, c *consumer, m broker.IncomingMessage, attempt int) {
 	f.parent = parent

@@ -31,7 +31,44 @@ func addHook(ctx context.Context, h hook) bool {
 	if !ok {
 		return false
 	}
-	d := &f.delivery
+	return f.delivery.attached().add(h)
+}
+
+// SetContext keeps ctx as the context of this attempt at the delivery: that of the log
+// lines which the runtime writes about it once the handler has returned, and what
+// [Delivery.Context] returns to observers. A middleware that opens a span sets it, so
+// that these carry its id; AfterAck hooks see its values. It costs one allocation. nil,
+// and a call after the attempt has ended, change nothing.
+func (d *Delivery) SetContext(ctx context.Context) {
+	if ctx == nil {
+		return
+	}
+	l := d.attached()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.ctx = ctx
+	}
+}
+
+// Context is what [Delivery.SetContext] was given in this attempt; without it, and of a
+// delivery without a subscription, one that has no values. It is for values only: it may
+// have ended.
+func (d *Delivery) Context() context.Context {
+	l := d.hooks.Load()
+	if l == nil {
+		return context.Background()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ctx == nil {
+		return context.Background()
+	}
+	return l.ctx
+}
+
+// attached is the delivery's list, made where there is none.
+func (d *Delivery) attached() *hookList {
 	l := d.hooks.Load()
 	if l == nil {
 		l = new(hookList)
@@ -39,7 +76,7 @@ func addHook(ctx context.Context, h hook) bool {
 			l = d.hooks.Load()
 		}
 	}
-	return l.add(h)
+	return l
 }
 
 type hook struct {
@@ -47,9 +84,11 @@ type hook struct {
 	run       func(ctx context.Context, o Outcome)
 }
 
-// hookList is the functions of one attempt that wait for its settlement.
+// hookList is what was attached to one attempt: its context, and the functions that wait
+// for its settlement.
 type hookList struct {
 	mu     sync.Mutex
+	ctx    context.Context // nil: none was set
 	hooks  []hook
 	closed bool // the attempt has ended: nothing can be added
 }
@@ -69,14 +108,18 @@ func (l *hookList) add(h hook) bool {
 
 // takeHooks ends the attempt's list and returns what stood on it.
 func (d *Delivery) takeHooks() []hook {
-	l := d.hooks.Swap(noMoreHooks)
-	if l == nil || l == noMoreHooks {
-		return nil
+	l := d.hooks.Load()
+	if l == nil {
+		if d.hooks.CompareAndSwap(nil, noMoreHooks) {
+			return nil
+		}
+		l = d.hooks.Load()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.closed = true
-	return l.hooks
+	hooks := l.hooks
+	l.hooks, l.closed = nil, true
+	return hooks
 }
 
 // maxHookWorkers is how many hooks of one service run at once.
@@ -174,6 +217,23 @@ func (r *hookRunner) run(h hook, s settledHooks) {
 		}
 		log.Error("hook called runtime.Goexit")
 	}()
-	h.run(r.ctx, s.outcome)
+	ctx := r.ctx
+	if values := s.from.Context(); values != context.Background() {
+		ctx = liveValues{r.ctx, values}
+	}
+	h.run(ctx, s.outcome)
 	returned = true
+}
+
+// liveValues lives as long as its context does and has the values of another.
+type liveValues struct {
+	context.Context
+	values context.Context
+}
+
+func (c liveValues) Value(key any) any {
+	if v := c.values.Value(key); v != nil {
+		return v
+	}
+	return c.Context.Value(key)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/gostream/gostream"
 	"github.com/gostream/gostream/broker"
+	"github.com/gostream/gostream/memory"
 )
 
 // alteredSource is a subscription by name whose messages are altered: what they
@@ -728,6 +729,71 @@ func TestSeveralObservers(t *testing.T) {
 		told, errs := s.logs.lines("panic=observer", "hooks_test.go"), s.logs.lines("level=ERROR")
 		if len(told) != 8 || len(errs) != 8 {
 			t.Errorf("%d of the %d errors in the log tell of a panic, with its stack, want 8 of 8", len(told), len(errs))
+		}
+	})
+}
+
+// What a middleware keeps on a delivery reaches the observers and the hooks, for this
+// attempt alone.
+func TestDeliverySetContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		type key struct{}
+		mem := memory.New()
+		var mu sync.Mutex
+		var seen []string
+		note := func(what string, ctx context.Context) {
+			mu.Lock()
+			defer mu.Unlock()
+			value, _ := ctx.Value(key{}).(string)
+			seen = append(seen, what+" "+value)
+		}
+		var kept *gostream.Delivery
+		r := gostream.NewRouter()
+		r.Handle("in", gostream.Consume(func(ctx context.Context, s string) error {
+			d, _ := gostream.DeliveryFrom(ctx)
+			kept = d
+			gostream.AfterSettle(ctx, func(ctx context.Context, _ gostream.Outcome) {
+				note("hook", ctx)
+				if ctx.Err() != nil {
+					t.Error("the hook's context has ended with the attempt's")
+				}
+			})
+			if d.Attempt() == 1 {
+				return errors.New("once")
+			}
+			return nil
+		}), gostream.RetryBackoff(gostream.Constant(time.Second)))
+		app := gostream.New("t", "0", quiet())
+		app.Use(func(next gostream.Next) gostream.Next {
+			return func(ctx context.Context, b *gostream.Batch) error {
+				d := b.At(0)
+				if d.Context().Value(key{}) != nil {
+					t.Error("the context of another attempt is there")
+				}
+				ctx, cancel := context.WithCancel(context.WithValue(ctx, key{}, fmt.Sprint("attempt ", d.Attempt())))
+				defer cancel()
+				d.SetContext(ctx)
+				var none context.Context
+				d.SetContext(none) // changes nothing
+				return next(ctx, b)
+			}
+		})
+		app.Observe(gostream.Observer{Settled: func(e gostream.SettledEvent) { note("settled", e.Delivery.Context()) }})
+		app.Mount(mem, r)
+		run(t, app, func(*gostream.Service) {
+			publish(t, mem, "in", "x")
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+		})
+		want := []string{"settled attempt 1", "hook attempt 1", "settled attempt 2", "hook attempt 2"}
+		slices.Sort(seen)
+		slices.Sort(want)
+		if !slices.Equal(seen, want) {
+			t.Errorf("seen %q, want %q", seen, want)
+		}
+		kept.SetContext(context.Background()) // too late: it changes nothing
+		if got, _ := kept.Context().Value(key{}).(string); got != "attempt 2" {
+			t.Errorf("after the attempt its context has %q", got)
 		}
 	})
 }

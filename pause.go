@@ -48,7 +48,8 @@ func (c *consumer) pause(ctx context.Context) error {
 		c.mu.Unlock()
 		return fmt.Errorf("gostream: pause %s: %w", broker.Quote(c.plan.info.name), broker.ErrClosed)
 	}
-	if !c.paused {
+	first := !c.paused
+	if first {
 		c.paused = true
 		c.setState(StatePaused)
 	}
@@ -69,8 +70,13 @@ func (c *consumer) pause(ctx context.Context) error {
 		receiving = c.right.isHeld()
 	}
 	c.unlock()
-	if closing != nil {
+	switch {
+	case closing != nil:
 		c.log.Warn("subscription is paused by closing it: the transport does not redeliver, what is published meanwhile is missed")
+	case first:
+		c.log.Info("subscription is paused")
+	}
+	if closing != nil {
 		if err := closing.Close(ctx); err != nil {
 			return err
 		}
@@ -105,14 +111,20 @@ func (c *consumer) seePause() {
 
 func (c *consumer) resume() error {
 	c.mu.Lock()
-	defer c.unlock()
+	resumed := false
+	defer func() {
+		c.unlock()
+		if resumed {
+			c.log.Info("subscription is resumed")
+		}
+	}()
 	if c.stopping {
 		return fmt.Errorf("gostream: resume %s: %w", broker.Quote(c.plan.info.name), broker.ErrClosed)
 	}
 	if !c.paused {
 		return nil
 	}
-	c.paused = false
+	c.paused, resumed = false, true
 	if c.down || c.closing {
 		c.setState(StateDown) // until it is open again
 	} else {

@@ -56,7 +56,7 @@ func isFinal(err error) bool {
 // acknowledgements answers that it has none, which is accepted.
 func (c *consumer) settle(f *frame, o Outcome, cause, err error) {
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		c.log.Error("settling failed", "name", f.delivery.Name(), "outcome", o.String(), "error", err)
+		c.log.ErrorContext(f.logContext(), "settling failed", "name", f.delivery.Name(), "outcome", o.String(), "error", err)
 		c.svc.settleFailures.Add(1)
 		o = OutcomeUnsettled
 		if cause == nil {

@@ -1,0 +1,168 @@
+package gostream_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gostream/gostream"
+	"github.com/gostream/gostream/broker"
+)
+
+//go:generate go test -run ^TestLog$ -update .
+
+var update = flag.Bool("update", false, "write testdata/log.golden instead of comparing it")
+
+// TestLog compares the log of a service's life with testdata/log.golden: start, retry, dead
+// letter, connection lost and back, subscription down and live again, pause, drain, given
+// back, stop. One line each.
+func TestLog(t *testing.T) {
+	var log syncBuffer
+	synctest.Test(t, func(t *testing.T) { logScenario(t, &log) })
+	got := log.String()
+	if strings.Contains(got, "body-") {
+		t.Error("a body is in the log")
+	}
+	golden := filepath.Join("testdata", "log.golden")
+	if *update {
+		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("the log is\n%s\nwant\n%s\nWhere it was meant to change: go generate .", got, want)
+	}
+}
+
+func logScenario(t *testing.T, log *syncBuffer) {
+	feeds := make(chan *feed, 2)
+	first, second := newFeed(), newFeed()
+	feeds <- first
+	feeds <- second
+	tell := make(chan func(broker.Event), 1)
+	b := &tellingBroker{
+		stubBroker: stubBroker{
+			properties: broker.Properties{Redelivers: true},
+			subscribe:  func(context.Context, string) (broker.Subscription, error) { return <-feeds, nil },
+			publish:    func(context.Context, broker.OutgoingMessage) error { return nil },
+		},
+		tell: tell,
+	}
+	r := gostream.NewRouter()
+	r.Handle("orders", gostream.Consume(func(_ context.Context, s string) error {
+		switch s {
+		case "body-late":
+			return gostream.RetryAfter(time.Hour, errors.New("the till is closed"))
+		case "body-fine":
+			return nil
+		case "body-slow":
+			time.Sleep(5 * time.Second) // the drain begins meanwhile
+		}
+		return errors.New("no such customer")
+	}), gostream.OnError(gostream.AnyError().Retry(gostream.Constant(time.Second).Attempts(2)).ThenDeadLetterTo("orders.dead")))
+	app := gostream.New("shop", "1.2.3", gostream.WithLogger(slog.New(traceHandler{slog.NewTextHandler(log, &slog.HandlerOptions{
+		Level:       slog.LevelDebug,
+		ReplaceAttr: withoutTime,
+	})})))
+	// What a tracing middleware does.
+	app.Use(func(next gostream.Next) gostream.Next {
+		return func(ctx context.Context, batch *gostream.Batch) error {
+			ctx = context.WithValue(ctx, traceKey{}, "4bf92f35")
+			batch.At(0).SetContext(ctx)
+			return next(ctx, batch)
+		}
+	})
+	app.Mount(b, r)
+	s, err := app.Start(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.in <- &stubMessage{name: "orders", payload: []byte("body-fine")}
+	first.in <- &stubMessage{name: "orders", payload: []byte("body-bad")}
+	time.Sleep(2 * time.Second)
+	event := <-tell
+	event(broker.Event{Kind: broker.EventDisconnected, Err: errors.New("the server is gone")})
+	event(broker.Event{Kind: broker.EventReconnected})
+	first.in <- errors.New("the queue was deleted")
+	time.Sleep(time.Minute)
+	if err := s.Pause(t.Context(), "orders"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Resume(t.Context(), "orders"); err != nil {
+		t.Fatal(err)
+	}
+	second.in <- &stubMessage{name: "orders", payload: []byte("body-late")}
+	second.in <- &stubMessage{name: "orders", payload: []byte("body-slow")}
+	synctest.Wait()
+	if err := s.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
+
+// withoutTime drops what differs from run to run.
+func withoutTime(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) == 0 && a.Key == slog.TimeKey {
+		return slog.Attr{}
+	}
+	return a
+}
+
+// tellingBroker hands its listener to the test.
+type tellingBroker struct {
+	stubBroker
+	tell chan func(broker.Event)
+}
+
+func (b *tellingBroker) Notify(f func(broker.Event)) { b.tell <- f }
+
+type traceKey struct{}
+
+// traceHandler adds the trace id in a line's context, as a handler of a tracing library.
+type traceHandler struct{ slog.Handler }
+
+func (h traceHandler) Handle(ctx context.Context, r slog.Record) error {
+	if id, ok := ctx.Value(traceKey{}).(string); ok {
+		r.AddAttrs(slog.String("trace_id", id))
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h traceHandler) WithAttrs(a []slog.Attr) slog.Handler {
+	return traceHandler{h.Handler.WithAttrs(a)}
+}
+
+func (h traceHandler) WithGroup(name string) slog.Handler {
+	return traceHandler{h.Handler.WithGroup(name)}
+}
+
+// syncBuffer is a buffer that several goroutines may write to.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
