@@ -46,10 +46,13 @@ type Broker struct {
 	// dialing is held by whoever connects or shuts down.
 	dialing chan struct{}
 
+	promises sync.Pool // of the publisher
+
 	mu        sync.Mutex
 	abort     context.CancelFunc // of the Connect that runs
 	subs      map[subscriber]struct{}
 	listeners []func(broker.Event)
+	owed      error // of subscriptions that have left by themselves, for Shutdown to tell
 
 	// done ends what waits in the broker when it is shut down.
 	done       context.Context
@@ -59,8 +62,10 @@ type Broker struct {
 // connection holds the clients that every part of the broker uses.
 type connection struct {
 	producer *kgo.Client
-	admin    *kadm.Client  // on the same client
-	tx       *transactions // nil without TransactionalID
+	admin    *kadm.Client // on the same client
+	lonely   lonely
+	tx       *transactions      // nil without TransactionalID
+	cancel   context.CancelFunc // ends all of them at once
 }
 
 // subscriber is a subscription as its broker sees it.
@@ -92,6 +97,7 @@ func New(brokers string, opts ...Option) *Broker {
 	b.done, b.finishDone = context.WithCancel(context.Background())
 	b.link.config, b.link.ping, b.link.tell, b.link.done = c, b.ping, b.tell, b.done
 	b.publisher.b, b.tx.b = b, b
+	b.promises.New = newPromise
 	return b
 }
 
@@ -141,13 +147,16 @@ func (b *Broker) Connect(ctx context.Context) error {
 }
 
 func (b *Broker) dial(ctx context.Context) (*connection, error) {
-	producer, err := b.config.client(&b.link)
+	own, cancel := context.WithCancel(context.Background())
+	producer, err := b.config.client(&b.link, kgo.WithContext(own))
 	if err != nil {
+		cancel()
 		return nil, err
 	}
-	c := &connection{producer: producer, admin: kadm.NewClient(producer)}
+	c := &connection{producer: producer, admin: kadm.NewClient(producer), cancel: cancel}
+	c.lonely.init(func() (*kgo.Client, error) { return b.config.client(&b.link, kgo.WithContext(own)) })
 	if err = producer.Ping(ctx); err == nil && b.config.transactionalID != "" {
-		c.tx, err = b.newTransactions(ctx)
+		c.tx, err = b.newTransactions(ctx, kgo.WithContext(own))
 	}
 	if err != nil {
 		c.close()
@@ -166,9 +175,11 @@ func (b *Broker) ping(ctx context.Context) error {
 }
 
 func (c *connection) close() {
+	c.cancel() // nothing is to be sent any more: else Close takes its time for statistics
 	if c.tx != nil {
 		c.tx.client.Close()
 	}
+	c.lonely.close()
 	c.producer.Close()
 }
 
@@ -207,7 +218,9 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 		err = errors.Join(err, c.tx.end(ctx))
 	}
 	if flushErr := c.producer.Flush(ctx); flushErr != nil {
-		err = errors.Join(err, fmt.Errorf("%d messages were not published: %w", c.producer.BufferedProduceRecords(), flushErr))
+		if n := c.producer.BufferedProduceRecords(); n > 0 {
+			err = errors.Join(err, fmt.Errorf("%d messages were not published: %w", n, flushErr))
+		}
 	}
 	b.link.end()
 	b.conn.Store(nil)
@@ -223,18 +236,24 @@ func (b *Broker) failShutdown(err error) error { return fail("shutdown", "", nil
 
 func (b *Broker) endSubscriptions(ctx context.Context) error {
 	b.mu.Lock()
-	subs := b.subs
+	subs, err := b.subs, b.owed
 	b.subs = nil
 	b.mu.Unlock()
 	errs := make(chan error, len(subs))
 	for s := range subs {
 		go func() { errs <- s.end(ctx) }()
 	}
-	var err error
 	for range subs {
 		err = errors.Join(err, <-errs)
 	}
 	return err
+}
+
+// owe has Shutdown tell of an error that nobody was there for.
+func (b *Broker) owe(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.owed = errors.Join(b.owed, err)
 }
 
 // enter begins an operation; after a nil error the caller calls life.leave.

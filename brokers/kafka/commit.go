@@ -3,6 +3,8 @@ package kafka
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -31,25 +33,78 @@ func (s *trackedSubscription) commitAtIntervals() {
 	}
 }
 
-// commitRetry is between two tries of a commit that a rebalance refuses.
-const commitRetry = 20 * time.Millisecond
+const (
+	// commitRetry is between two tries of a last commit.
+	commitRetry = 20 * time.Millisecond
+	// rebalancePatience is how long a last commit is tried again that a rebalance refuses.
+	rebalancePatience = 2 * time.Second
+)
 
-// commitFirmly commits for the last time: what a rebalance refuses is tried again until it
-// is over, the partitions are not ours any more, or ctx ends.
+// commitFirmly commits for the last time. While the cluster does not answer it tries again
+// until ctx ends, and for a while where a rebalance refuses. A partition that is lost
+// meanwhile is an error if something of it was not committed.
 func (s *trackedSubscription) commitFirmly(ctx context.Context, parts func() []*partition) error {
-	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
-	defer cancel()
+	began := time.Now()
+	mine := parts()
+	var refused error // the last that a broker has said
 	for {
-		err := s.commit(ctx, parts())
-		if !isOfRebalance(err) {
+		err := s.commit(ctx, s.existing(ctx, parts(), refused))
+		var answer *kerr.Error
+		if errors.As(err, &answer) {
+			refused = err
+		}
+		switch {
+		case err == nil:
+			return lostOf(mine, refused)
+		case answer != nil && !kerr.IsRetriable(answer) && !isOfRebalance(err),
+			answer != nil && time.Since(began) > rebalancePatience:
 			return err
 		}
 		select {
 		case <-time.After(commitRetry):
 		case <-ctx.Done():
+			if refused != nil {
+				return refused
+			}
 			return err
 		}
 	}
+}
+
+// existing leaves out the partitions of topics that were deleted, where refused is of such
+// a topic: nobody will read them again.
+func (s *trackedSubscription) existing(ctx context.Context, parts []*partition, refused error) []*partition {
+	if !errors.Is(refused, kerr.UnknownTopicID) && !errors.Is(refused, kerr.UnknownTopicOrPartition) {
+		return parts
+	}
+	var topics []string
+	for _, p := range parts {
+		topics = append(topics, p.topic)
+	}
+	slices.Sort(topics)
+	found, err := s.c.describe(ctx, slices.Compact(topics))
+	if err != nil {
+		return parts
+	}
+	return slices.DeleteFunc(slices.Clone(parts), func(p *partition) bool {
+		_, ok := found[p.topic]
+		if !ok {
+			p.forget()
+		}
+		return !ok
+	})
+}
+
+var errLost = errors.New("the group has given the partition to another member before it was committed")
+
+// lostOf reports a partition that was lost with something that is not committed.
+func lostOf(mine []*partition, why error) error {
+	for _, p := range mine {
+		if _, _, due := p.due(); due {
+			return errors.Join(fmt.Errorf("partition %d of %s: %w", p.id, p.topic, errLost), why)
+		}
+	}
+	return nil
 }
 
 // isOfRebalance reports an error of a commit that a rebalance explains.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -89,18 +90,34 @@ func parseBroker(raw string) (string, error) {
 	host, port, err := net.SplitHostPort(raw)
 	if err != nil {
 		// Without a port. An IPv6 address then may have no brackets.
-		host, port = strings.Trim(raw, "[]"), defaultPort
-		if strings.Contains(host, ":") && net.ParseIP(host) == nil {
-			return "", errors.New("it is no address of the form host:port")
+		host, port = raw, defaultPort
+		if inner, ok := strings.CutPrefix(raw, "["); ok && strings.HasSuffix(inner, "]") {
+			host = strings.TrimSuffix(inner, "]")
 		}
 	}
-	if host == "" {
+	switch {
+	case host == "":
 		return "", errors.New("it has no host")
+	case !isHost(host):
+		return "", errors.New("it is no address of the form host:port")
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return "", errors.New("the port is no number from 1 to 65535")
 	}
 	return net.JoinHostPort(host, port), nil
+}
+
+// isHost reports a name, or an address of IP.
+func isHost(host string) bool {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	for i := range len(host) {
+		if !isTopicByte(host[i]) { // a letter, a digit, '.', '_' or '-'
+			return false
+		}
+	}
+	return true
 }
 
 // finish finds the mistakes that concern several options.

@@ -49,6 +49,7 @@ var categories = []struct{ client, kind error }{
 	{kerr.ProducerFenced, ErrFenced},
 	{kerr.InvalidProducerEpoch, ErrFenced},
 	{kerr.InvalidProducerIDMapping, ErrFenced},
+	{kerr.InvalidTxnState, ErrFenced}, // the transaction that is to end is none of ours any more
 	{kerr.TopicAuthorizationFailed, ErrDenied},
 	{kerr.GroupAuthorizationFailed, ErrDenied},
 	{kerr.ClusterAuthorizationFailed, ErrDenied},

@@ -201,7 +201,7 @@ func (m *member) onOffsets(ctx context.Context, offsets map[string]map[int32]kgo
 		}
 	}
 	if len(wanted) > 0 {
-		found, err := m.src.start.resolve(ctx, m.c.admin, wanted, m.known)
+		found, err := m.src.start.resolve(ctx, m.c, wanted, m.known)
 		if err != nil {
 			return nil, err
 		}
@@ -212,6 +212,7 @@ func (m *member) onOffsets(ctx context.Context, offsets map[string]map[int32]kgo
 			}
 		}
 	}
+	m.note(nil)
 	m.isLive()
 	return offsets, nil
 }
@@ -225,7 +226,7 @@ func (m *member) leave(ctx context.Context) {
 	err := m.client.LeaveGroupContext(ctx)
 	m.cancel() // else Close waits for the answer to a join, which may be a minute away
 	m.client.Close()
-	if err != nil && id != "" {
+	if err != nil && id != "" && !m.b.life.isClosed() {
 		m.strikeOff(id)
 	}
 }
@@ -260,6 +261,13 @@ func (c commits) set(topic string, partition int32, at commit) {
 		c[topic] = make(map[int32]commit)
 	}
 	c[topic][partition] = at
+}
+
+func (c commits) remove(topic string, partition int32) {
+	delete(c[topic], partition)
+	if len(c[topic]) == 0 {
+		delete(c, topic)
+	}
 }
 
 // commit commits, and tells done of each partition that the server has taken. The server

@@ -132,7 +132,9 @@ func (p *partition) take() *Message {
 		p.gap++
 		p.position = m.rec.Offset + 1
 		if m.done { // by an earlier member
-			p.advance()
+			if p.advance() {
+				p.version++
+			}
 			continue
 		}
 		p.out++
@@ -188,14 +190,15 @@ func byOffset(a, b *Message) int {
 	return 0
 }
 
-// advance moves head over what is settled; mu is held.
-func (p *partition) advance() {
+// advance moves head over what is settled, and reports whether there was any; mu is held.
+func (p *partition) advance() (moved bool) {
 	for p.gap > 0 {
 		slab := p.slabs[0]
 		m := &slab[p.head]
 		if !m.done {
-			return
+			return moved
 		}
+		moved = true
 		p.mark = kgo.EpochOffset{Epoch: m.rec.LeaderEpoch, Offset: m.rec.Offset + 1}
 		p.gap--
 		if p.head++; p.head == len(slab) {
@@ -205,6 +208,7 @@ func (p *partition) advance() {
 			p.nextSlab--
 		}
 	}
+	return moved
 }
 
 // drain stops handing out; what waits is dropped. It returns a channel that is closed when
@@ -254,6 +258,13 @@ func (p *partition) hasCommitted(offset int64, version uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.committed, p.saved = offset, version
+}
+
+// forget takes what is not committed for committed: the topic is gone.
+func (p *partition) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.saved = p.version
 }
 
 // trouble names the message that holds the partition up, nil for none.

@@ -2,9 +2,11 @@ package kafka
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
+	"net"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -56,36 +58,64 @@ var refusedOptions = []struct {
 	{kgo.AllowAutoTopicCreation, "AllowAutoTopicCreation", "use AllowTopicCreation of this package"},
 }
 
-// probeClientOptions finds the mistakes in the options that are passed through: with a
-// client that has them and whose context has ended, so that it dials nobody, beside one
-// without.
+// probes are options under which those of a user are looked at: some are taken by the
+// client only beside others, which are then the same on both sides of the comparison.
+var probes = []struct {
+	beside []kgo.Opt
+	dialer bool // only here a dialer shows: elsewhere the client has one of its own making
+}{
+	{beside: []kgo.Opt{kgo.ConsumerGroup("probe")}},
+	{beside: []kgo.Opt{kgo.Dialer(nobody)}, dialer: true},
+	{beside: []kgo.Opt{kgo.DisableIdempotentWrite()}},
+	{},
+}
+
+// nobody is a dialer that differs from every other.
+func nobody(context.Context, string, string) (net.Conn, error) { return nil, net.ErrClosed }
+
+// probeClientOptions finds the mistakes in the options that are passed through, by what
+// they change in a client that does not come to life.
 func (c *config) probeClientOptions() {
 	if len(c.clientOptions) == 0 {
 		return
 	}
-	ended, cancel := context.WithCancel(context.Background())
-	cancel()
-	offline := kgo.WithContext(ended)
-	probe, err := kgo.NewClient(append([]kgo.Opt{offline}, c.clientOptions...)...)
-	if err != nil {
-		c.mistake(fmt.Errorf("kafka.ClientOptions: %w", err))
-		return
-	}
-	defer probe.Close()
-	if probe.Context().Err() == nil {
-		c.mistake(errors.New("kafka.ClientOptions: kgo.WithContext is refused: Shutdown ends the clients, in an order that loses nothing"))
-		return
-	}
-	plain, err := kgo.NewClient(offline)
-	if err != nil {
-		c.mistake(fmt.Errorf("kafka.ClientOptions: %w", err))
-		return
-	}
-	defer plain.Close()
-	for _, r := range refusedOptions {
-		if !sameValues(probe.OptValues(r.option), plain.OptValues(r.option)) {
-			c.mistake(fmt.Errorf("kafka.ClientOptions: kgo.%s is refused: %s", r.name, r.reason))
+	refused := make(map[string]string)
+	var failed error
+	var probe *kgo.Client
+	for _, p := range probes {
+		base := append([]kgo.Opt{
+			kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()), // else the one for resets becomes it
+			kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+			kgo.DefaultProduceTopic("probe"),
+		}, p.beside...)
+		plain, err := inspect(base)
+		if err != nil {
+			c.mistake(fmt.Errorf("kafka.ClientOptions: %w", err))
+			return
 		}
+		with, err := inspect(append(base, c.clientOptions...))
+		if err != nil {
+			failed = err
+			continue
+		}
+		probe = with
+		if with.Context().Value(probeKey{}) == nil {
+			refused["WithContext"] = "Shutdown ends the clients, in an order that loses nothing"
+		}
+		for _, r := range refusedOptions {
+			if (p.dialer || r.name != "Dialer") && !sameValues(with.OptValues(r.option), plain.OptValues(r.option)) {
+				refused[r.name] = r.reason
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(refused)) {
+		c.mistake(fmt.Errorf("kafka.ClientOptions: kgo.%s is refused: %s", name, refused[name]))
+	}
+	if len(refused) == 0 && failed != nil {
+		c.mistake(fmt.Errorf("kafka.ClientOptions: %w", failed))
+	}
+	if len(refused) > 0 || probe == nil {
+		return
 	}
 	if d, ok := probe.OptValue(kgo.RebalanceTimeout).(time.Duration); ok {
 		c.rebalanceTimeout = d
@@ -93,6 +123,35 @@ func (c *config) probeClientOptions() {
 	if p, ok := probe.OptValue(kgo.RecordPartitioner).(kgo.Partitioner); ok {
 		c.partitioner = p
 	}
+}
+
+type probeKey struct{}
+
+// inspect returns a client with those options that has not started anything: its first hook
+// is called before it does, and leaves the constructor.
+func inspect(opts []kgo.Opt) (client *kgo.Client, err error) {
+	look := &looker{}
+	defer func() {
+		if r := recover(); r != nil && r != any(look) {
+			panic(r)
+		}
+		client = look.client
+	}()
+	_, err = kgo.NewClient(append([]kgo.Opt{
+		kgo.WithHooks(look),
+		kgo.WithContext(context.WithValue(context.Background(), probeKey{}, true)),
+	}, opts...)...)
+	return nil, err
+}
+
+type looker struct{ client *kgo.Client }
+
+var _ kgo.HookNewClient = (*looker)(nil)
+
+// OnNewClient keeps the client and does not return.
+func (l *looker) OnNewClient(c *kgo.Client) {
+	l.client = c
+	panic(l)
 }
 
 // sameValues compares the values of one option in two clients. Functions are the same

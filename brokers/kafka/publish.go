@@ -3,9 +3,11 @@ package kafka
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/gostream/gostream/broker"
@@ -63,14 +65,14 @@ type promise struct {
 	lacks bool                     // the record asked for a partition that does not exist
 }
 
-var promises = sync.Pool{New: func() any {
+func newPromise() any {
 	p := &promise{done: make(chan error, 1)}
 	p.keep = func(rec *kgo.Record, err error) {
 		p.lacks = rec.Partition == noSuchPartition
 		p.done <- err
 	}
 	return p
-}}
+}
 
 // Publish publishes msg. A topic that does not exist is broker.ErrNotFound, unless
 // [AllowTopicCreation] has the broker create it.
@@ -89,7 +91,7 @@ func (p *publisher) Publish(ctx context.Context, msg broker.OutgoingMessage) err
 	if err != nil {
 		return fail(op, msg.Name, broker.ErrInvalid, err)
 	}
-	w := promises.Get().(*promise)
+	w := b.promises.Get().(*promise)
 	c.producer.Produce(ctx, rec, w.keep)
 	select {
 	case err = <-w.done:
@@ -97,7 +99,10 @@ func (p *publisher) Publish(ctx context.Context, msg broker.OutgoingMessage) err
 		return b.fail(op, msg.Name, ctx.Err()) // the promise is kept some time later
 	}
 	lacks := w.lacks
-	promises.Put(w)
+	b.promises.Put(w)
+	if isRefusedAsBatch(err) {
+		err = c.lonely.publish(ctx, rec)
+	}
 	switch {
 	case err == nil:
 		return nil
@@ -135,6 +140,8 @@ func (p *publisher) PublishBatch(ctx context.Context, msgs []broker.OutgoingMess
 			switch {
 			case rec.Partition == noSuchPartition:
 				err = fail(op, rec.Topic, broker.ErrInvalid, errNoSuchPartition)
+			case isRefusedAsBatch(err):
+				batch.refuse(i, rec)
 			case err != nil:
 				err = b.fail(op, rec.Topic, err)
 			}
@@ -146,6 +153,12 @@ func (p *publisher) PublishBatch(ctx context.Context, msgs []broker.OutgoingMess
 	case <-ctx.Done():
 		return b.fail(op, "", ctx.Err())
 	}
+	for _, r := range batch.inOrder() {
+		batch.errs[r.index] = nil
+		if err := c.lonely.publish(ctx, r.rec); err != nil {
+			batch.errs[r.index] = b.fail(op, r.rec.Topic, err)
+		}
+	}
 	for _, err := range batch.errs {
 		if err != nil {
 			return &broker.BatchError{Errs: batch.errs}
@@ -154,11 +167,40 @@ func (p *publisher) PublishBatch(ctx context.Context, msgs []broker.OutgoingMess
 	return nil
 }
 
+// isRefusedAsBatch reports an error that may be meant for another record of the batch that
+// the client has sent.
+func isRefusedAsBatch(err error) bool {
+	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge)
+}
+
 // batch waits for several records.
 type batch struct {
 	errs []error
 	left atomic.Int64
 	done chan struct{}
+
+	mu      sync.Mutex
+	refused []refusedRecord
+}
+
+type refusedRecord struct {
+	index int
+	rec   *kgo.Record
+}
+
+// refuse notes a record that is to be published alone.
+func (b *batch) refuse(i int, rec *kgo.Record) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.refused = append(b.refused, refusedRecord{i, rec})
+}
+
+// inOrder are those records, as they stood in the batch.
+func (b *batch) inOrder() []refusedRecord {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	slices.SortFunc(b.refused, func(x, y refusedRecord) int { return x.index - y.index })
+	return b.refused
 }
 
 func (b *batch) keep(i int, err error) {

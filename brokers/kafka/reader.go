@@ -38,6 +38,7 @@ type reader struct {
 
 	mu        sync.Mutex
 	fetched   []*kgo.Record   // with a group: not committed yet
+	starts    commits         // with a group: where partitions begin, not committed yet
 	incoming  []ReaderMessage // ready, and not with the receiver yet
 	positions map[string]map[int32]*readerPosition
 	failed    error
@@ -78,7 +79,7 @@ func (b *Broker) subscribePartitions(ctx context.Context, src PartitionsSource) 
 			return nil, fail(op, src.topic, broker.ErrNotFound, fmt.Errorf("it has no partition %d, but %d partitions", p, n))
 		}
 	}
-	begin, err := src.start.resolve(ctx, c.admin, map[string][]int32{src.topic: src.partitions}, found)
+	begin, err := src.start.resolve(ctx, c, map[string][]int32{src.topic: src.partitions}, found)
 	if err != nil {
 		return nil, b.fail(op, src.topic, err)
 	}
@@ -132,11 +133,15 @@ func (b *Broker) subscribeAutoCommit(ctx context.Context, src TopicSource) (brok
 		_ = r.end(ctx)
 		return nil, b.failSubscribe(src.Name(), err)
 	}
+	// Where it begins, if it is new. What fails is tried again by Receive.
+	ctx, cancel = context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	r.poller.run(ctx, r.commitFetched)
 	return r, nil
 }
 
 func (b *Broker) newReader(c *connection, name string) *reader {
-	r := &reader{b: b, c: c, name: name, positions: make(map[string]map[int32]*readerPosition)}
+	r := &reader{b: b, c: c, name: name, positions: make(map[string]map[int32]*readerPosition), starts: make(commits)}
 	r.poller.init()
 	return r
 }
@@ -151,6 +156,8 @@ func (r *reader) begun(topic string, id int32, b beginning) {
 	p.next.Store(b.at.Offset)
 	if b.committed {
 		p.committed = b.at.Offset
+	} else if r.member != nil {
+		r.starts.set(topic, id, commit{at: b.at})
 	}
 	r.positions[topic][id] = p
 }
@@ -164,6 +171,7 @@ func (r *reader) takeAway(ids map[string][]int32) {
 	for topic, list := range ids {
 		for _, id := range list {
 			delete(r.positions[topic], id)
+			r.starts.remove(topic, id)
 		}
 	}
 	kept := r.fetched[:0]
@@ -225,7 +233,7 @@ func (r *reader) wait(ctx context.Context) error {
 		r.mu.Lock()
 		r.ready, r.incoming = r.incoming, nil
 		err := r.failed
-		owed := len(r.fetched) > 0
+		owed := len(r.fetched) > 0 || len(r.starts) > 0
 		r.mu.Unlock()
 		switch {
 		case len(r.ready) > 0:
@@ -245,7 +253,7 @@ func (r *reader) wait(ctx context.Context) error {
 func (r *reader) hasWork() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.closed.Load() || r.failed != nil || len(r.fetched) > 0
+	return r.closed.Load() || r.failed != nil || len(r.fetched) > 0 || len(r.starts) > 0
 }
 
 func (r *reader) take(fetches kgo.Fetches) {
@@ -282,12 +290,17 @@ func (r *reader) handOut(records []*kgo.Record) {
 	r.incoming = append(r.incoming, list...)
 }
 
-// commitFetched commits what was fetched, and then makes it ready. It tries until that
-// succeeds, the partition is given up, or ctx ends.
+// commitFetched commits what was fetched, and then makes it ready; and where partitions
+// begin. It tries until that succeeds, the partition is given up, or ctx ends.
 func (r *reader) commitFetched(ctx context.Context) {
 	for ctx.Err() == nil {
 		due, committed := make(commits), make(commits)
 		r.mu.Lock()
+		for topic, partitions := range r.starts {
+			for id, at := range partitions {
+				due.set(topic, id, at)
+			}
+		}
 		for _, rec := range r.fetched {
 			due.set(rec.Topic, rec.Partition, commit{at: kgo.EpochOffset{Epoch: rec.LeaderEpoch, Offset: rec.Offset + 1}})
 		}
@@ -325,8 +338,13 @@ func (r *reader) release(committed commits) bool {
 	}
 	clear(r.fetched[len(kept):])
 	r.fetched = kept
+	for topic, partitions := range committed {
+		for id := range partitions {
+			r.starts.remove(topic, id)
+		}
+	}
 	r.handOut(out)
-	return len(out) > 0
+	return len(committed) > 0
 }
 
 // Close stops the intake and leaves the group. Receive hands out what is ready first.

@@ -3,6 +3,8 @@ package kafka
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"slices"
+	"sort"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -31,29 +33,38 @@ type settledSet struct {
 	epoch int32  // messages of a later one are others: the log was cut off and written anew
 }
 
-// has reports whether rec was settled. Records are asked for in their order: spans that
-// are passed are dropped.
+// has reports whether rec was settled.
 func (s *settledSet) has(rec *kgo.Record) bool {
-	for len(s.spans) > 0 && s.spans[0].last < rec.Offset {
-		s.spans = s.spans[1:]
+	if len(s.spans) == 0 || rec.LeaderEpoch > s.epoch {
+		return false
 	}
-	return len(s.spans) > 0 && s.spans[0].first <= rec.Offset && rec.LeaderEpoch <= s.epoch
+	i := sort.Search(len(s.spans), func(i int) bool { return s.spans[i].last >= rec.Offset })
+	return i < len(s.spans) && s.spans[i].first <= rec.Offset
+}
+
+// from returns the part of the set that begins with offset.
+func (s *settledSet) from(offset int64) []span {
+	i := sort.Search(len(s.spans), func(i int) bool { return s.spans[i].last >= offset })
+	rest := slices.Clone(s.spans[i:])
+	if len(rest) > 0 {
+		rest[0].first = max(rest[0].first, offset)
+	}
+	return rest
 }
 
 // settledAbove is the text for what is settled above the mark, "" for nothing; mu is held.
 func (p *partition) settledAbove() string {
-	if p.gap == 0 {
-		return ""
-	}
 	set := settledSet{epoch: -1}
 	within := false // the message before is settled
+	whole := true
 	p.eachOut(func(m *Message) bool {
 		offset := m.rec.Offset
 		switch n := len(set.spans); {
 		case !m.done:
 			within = false
 		case n > 0 && offset <= set.spans[n-1].last, offset < p.mark.Offset:
-			return false // the log was cut off and written anew: what follows is repeated
+			whole = false // the log was cut off and written anew: what follows is repeated
+			return false
 		case within:
 			set.spans[n-1].last = offset
 		default:
@@ -65,6 +76,11 @@ func (p *partition) settledAbove() string {
 		}
 		return true
 	})
+	// And what an earlier member had settled that has not had its turn yet.
+	if rest := p.before.from(p.position); whole && len(rest) > 0 {
+		set.spans = append(set.spans, rest...)
+		set.epoch = max(set.epoch, p.before.epoch)
+	}
 	return set.text(p.mark.Offset)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -120,6 +121,7 @@ func (s TopicSource) AutoCommit() TopicSource {
 // Create makes the topics that do not exist, as t says. Those that exist stay as they are.
 // It does not go with a pattern.
 func (s TopicSource) Create(t TopicConfig) TopicSource {
+	t.Configs = maps.Clone(t.Configs)
 	s.create = &t
 	return s
 }

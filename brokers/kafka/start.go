@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // start is where reading begins where the group has committed nothing yet.
@@ -46,7 +47,7 @@ func (s start) list(ctx context.Context, admin *kadm.Client, topics ...string) (
 // resolve returns the offsets of the start for some partitions of topics. What is not in
 // known, by topic the number of partitions when the subscription began, is newer than the
 // subscription: it is read from its beginning whatever the start.
-func (s start) resolve(ctx context.Context, admin *kadm.Client, wanted map[string][]int32, known map[string]int32) (map[string]map[int32]kgo.EpochOffset, error) {
+func (s start) resolve(ctx context.Context, c *connection, wanted map[string][]int32, known map[string]int32) (map[string]map[int32]kgo.EpochOffset, error) {
 	found := make(map[string]map[int32]kgo.EpochOffset, len(wanted))
 	var old, young []string
 	for topic, partitions := range wanted {
@@ -66,7 +67,7 @@ func (s start) resolve(ctx context.Context, admin *kadm.Client, wanted map[strin
 		if len(topics) == 0 {
 			return nil
 		}
-		listed, err := s.list(ctx, admin, topics...)
+		listed, err := s.list(ctx, c.admin, topics...)
 		if err != nil {
 			return err
 		}
@@ -87,6 +88,12 @@ func (s start) resolve(ctx context.Context, admin *kadm.Client, wanted map[strin
 		}
 		return nil
 	}
+	if len(young) > 0 {
+		// The client may remember that they do not exist.
+		if err := c.refresh(ctx, young); err != nil {
+			return nil, err
+		}
+	}
 	if err := take(s, old, false); err != nil {
 		return nil, err
 	}
@@ -94,4 +101,16 @@ func (s start) resolve(ctx context.Context, admin *kadm.Client, wanted map[strin
 		return nil, err
 	}
 	return found, nil
+}
+
+// refresh has the client look anew at the topics.
+func (c *connection) refresh(ctx context.Context, topics []string) error {
+	req := kmsg.NewPtrMetadataRequest()
+	for _, topic := range topics {
+		t := kmsg.NewMetadataRequestTopic()
+		t.Topic = kmsg.StringPtr(topic)
+		req.Topics = append(req.Topics, t)
+	}
+	_, err := c.producer.RequestCachedMetadata(ctx, req, time.Nanosecond)
+	return err
 }

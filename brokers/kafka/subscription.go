@@ -252,7 +252,6 @@ func (s *trackedSubscription) judge(topic string, err error) {
 // the client goes on by itself. m is nil without a group.
 func (b *Broker) judge(c *connection, m *member, topic string, err error) error {
 	var loss *kgo.ErrDataLoss
-	var group *kgo.ErrGroupSession
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, kgo.ErrClientClosed):
 		return nil
@@ -264,11 +263,8 @@ func (b *Broker) judge(c *connection, m *member, topic string, err error) error 
 			return nil // a pattern no longer matches it; else it is a change of leaders
 		}
 	case isPermanent(err):
-	case errors.As(err, &group) && m != nil:
-		m.note(err)
-		return nil
 	default:
-		return nil
+		return nil // the client tries again; why a group cannot be joined, its hook has noted
 	}
 	return b.fail("receive", topic, err)
 }
@@ -356,7 +352,9 @@ func (s *trackedSubscription) Close(ctx context.Context) error {
 			if waitFor(idle, s.src.tracking.leaveTimeout, s.b.done.Done()) || !s.b.life.isClosed() {
 				ctx, cancel := context.WithTimeout(context.Background(), broker.DefaultShutdownTimeout)
 				defer cancel()
-				_ = s.leaveFor(ctx)
+				if err := s.leaveFor(ctx); err != nil {
+					s.b.owe(err)
+				}
 			}
 		}()
 	})
@@ -417,7 +415,9 @@ func (s *trackedSubscription) leaveFor(ctx context.Context) error {
 		for _, p := range s.all() {
 			p.letGo()
 		}
-		s.leftErr = s.commitFirmly(ctx, s.all)
+		if err := s.commitFirmly(ctx, s.all); err != nil {
+			s.leftErr = fmt.Errorf("%s: what was acknowledged last is not committed, and comes again: %w", s.src, err)
+		}
 		s.leave(ctx)
 		s.b.remove(s)
 	})

@@ -37,8 +37,8 @@ type transactions struct {
 const abortTimeout = 5 * time.Second
 
 // newTransactions makes the second client and takes over the id.
-func (b *Broker) newTransactions(ctx context.Context) (*transactions, error) {
-	client, err := b.config.client(&b.link, kgo.TransactionalID(b.config.transactionalID))
+func (b *Broker) newTransactions(ctx context.Context, opts ...kgo.Opt) (*transactions, error) {
+	client, err := b.config.client(&b.link, append(opts, kgo.TransactionalID(b.config.transactionalID))...)
 	if err != nil {
 		return nil, err
 	}
@@ -303,11 +303,15 @@ func (x *transaction) Commit(ctx context.Context) error {
 	switch {
 	case err == nil:
 		return nil
-	case !errors.As(err, &answer) && ctx.Err() == nil:
+	case !errors.As(err, &answer) && !isContextError(err):
 		// The server has not answered: it may have committed.
 		err = fmt.Errorf("%w: the outcome is unknown: %w", context.DeadlineExceeded, err)
 	}
 	return t.b.fail(op, "", err)
+}
+
+func isContextError(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // Abort drops the messages.
