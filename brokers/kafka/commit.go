@@ -49,13 +49,19 @@ func (s *trackedSubscription) commitFirmly(ctx context.Context, parts func() []*
 	var refused error // the last that a broker has said
 	for {
 		err := s.commit(ctx, s.existing(ctx, parts(), refused))
+		if lost, final := s.lostOf(mine); err == nil && lost != nil {
+			if final {
+				return errors.Join(lost, refused)
+			}
+			err = lost
+		}
 		var answer *kerr.Error
 		if errors.As(err, &answer) {
 			refused = err
 		}
 		switch {
 		case err == nil:
-			return lostOf(mine, refused)
+			return nil
 		case answer != nil && !kerr.IsRetriable(answer) && !isOfRebalance(err),
 			answer != nil && time.Since(began) > rebalancePatience:
 			return err
@@ -97,14 +103,21 @@ func (s *trackedSubscription) existing(ctx context.Context, parts []*partition, 
 
 var errLost = errors.New("the group has given the partition to another member before it was committed")
 
-// lostOf reports a partition that was lost with something that is not committed.
-func lostOf(mine []*partition, why error) error {
+// lostOf reports a partition that was lost with something that is not committed. It is
+// final when the group has assigned its partitions since, and this one elsewhere: else the
+// subscription may get it again, with what it had settled.
+func (s *trackedSubscription) lostOf(mine []*partition) (err error, final bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, p := range mine {
-		if _, _, due := p.due(); due {
-			return errors.Join(fmt.Errorf("partition %d of %s: %w", p.id, p.topic, errLost), why)
+		if _, _, due := p.due(); !due {
+			continue
 		}
+		now := s.parts[p.topic][p.id]
+		final = s.sessions > p.lostIn && (now == nil || now.hasBegun())
+		return fmt.Errorf("partition %d of %s: %w", p.id, p.topic, errLost), final
 	}
-	return nil
+	return nil, false
 }
 
 // isOfRebalance reports an error of a commit that a rebalance explains.

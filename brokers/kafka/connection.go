@@ -17,6 +17,9 @@ import (
 const (
 	pingInterval = 250 * time.Millisecond
 	pingTimeout  = 2 * time.Second
+	// mostLooks is how often it looks again though the cluster was there, for something
+	// else that is suspicious: the look may have met a connection about to break.
+	mostLooks = 3
 )
 
 // link watches the connections of all clients of a broker. A client dials each broker of
@@ -31,6 +34,7 @@ type link struct {
 
 	mu       sync.Mutex
 	watching bool
+	again    bool // there was something suspicious since the last look began
 	ended    bool
 	watchers sync.WaitGroup
 }
@@ -82,6 +86,7 @@ func (l *link) handshake(ctx context.Context, conn net.Conn, address string) (ne
 func (l *link) suspect(cause error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.again = true
 	if l.watching || l.ended {
 		return
 	}
@@ -92,10 +97,13 @@ func (l *link) suspect(cause error) {
 // watch looks until the cluster can be reached. It tells that it cannot, and then that it
 // can again.
 func (l *link) watch(cause error) {
-	down := false
+	down, looks := false, 0
 	timer := time.NewTimer(pingInterval)
 	defer timer.Stop()
 	for {
+		l.mu.Lock()
+		l.again = false
+		l.mu.Unlock()
 		ctx, cancel := context.WithTimeout(l.done, pingTimeout)
 		err := l.ping(ctx)
 		cancel()
@@ -104,14 +112,18 @@ func (l *link) watch(cause error) {
 		}
 		if err == nil {
 			l.mu.Lock()
-			l.watching = false
+			looks++
+			again := l.again && !down && looks < mostLooks
+			l.watching = again
 			l.mu.Unlock()
-			if down {
+			switch {
+			case down:
 				l.tell(broker.Event{Kind: broker.EventReconnected})
+				return
+			case !again:
+				return
 			}
-			return
-		}
-		if !down {
+		} else if !down {
 			down = true
 			l.tell(broker.Event{Kind: broker.EventDisconnected, Err: cause})
 		}

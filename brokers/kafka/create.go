@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // TopicConfig describes a topic that [TopicSource.Create] makes. The zero value is the
@@ -65,54 +62,4 @@ func (c *connection) create(ctx context.Context, t *TopicConfig, topics []string
 		}
 	}
 	return nil
-}
-
-// describe asks the cluster for topics, nil for all that there are, and returns how many
-// partitions each has. A topic that does not exist is not in the result; one that cannot be
-// read is an error.
-func (c *connection) describe(ctx context.Context, topics []string) (map[string]int32, error) {
-	req := kmsg.NewPtrMetadataRequest()
-	if topics != nil {
-		req.Topics = []kmsg.MetadataRequestTopic{}
-	}
-	for _, topic := range topics {
-		t := kmsg.NewMetadataRequestTopic()
-		t.Topic = kmsg.StringPtr(topic)
-		req.Topics = append(req.Topics, t)
-	}
-	resp, err := req.RequestWith(ctx, c.producer)
-	if err != nil {
-		return nil, err
-	}
-	found := make(map[string]int32, len(resp.Topics))
-	for _, t := range resp.Topics {
-		err := kerr.ErrorForCode(t.ErrorCode)
-		switch {
-		case errors.Is(err, kerr.UnknownTopicOrPartition), t.Topic == nil:
-			continue
-		case err != nil && !kerr.IsRetriable(err): // one that is new may have no leader yet
-			return nil, fmt.Errorf("the topic %s: %w", *t.Topic, err)
-		}
-		found[*t.Topic] = int32(len(t.Partitions))
-	}
-	return found, nil
-}
-
-// goneTimeout bounds the question whether a topic is gone.
-const goneTimeout = 2 * time.Second
-
-// isGone reports that the topic no longer exists.
-func (c *connection) isGone(topic string) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), goneTimeout)
-	defer cancel()
-	found, err := c.describe(ctx, []string{topic})
-	return err == nil && len(found) == 0
-}
-
-// missing returns those of topics that are not in found.
-func missing(topics []string, found map[string]int32) []string {
-	return slices.DeleteFunc(slices.Clone(topics), func(topic string) bool {
-		_, ok := found[topic]
-		return ok
-	})
 }

@@ -123,15 +123,15 @@ func wantStale(t *testing.T, m *kafka.Message) {
 	}
 }
 
-// put publishes the numbers from first to last to one partition, in this order, past all
-// faults.
+// put publishes the numbers from first to last to one partition, in this order and with
+// ten keys, past all faults.
 func (s *site) put(t *testing.T, topic string, partition int32, first, last int) {
 	t.Helper()
 	c := s.client(t, kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	defer c.Close()
 	var list []*kgo.Record
 	for n := first; n <= last; n++ {
-		list = append(list, &kgo.Record{Topic: topic, Partition: partition, Value: []byte(strconv.Itoa(n))})
+		list = append(list, &kgo.Record{Topic: topic, Partition: partition, Key: []byte(strconv.Itoa(n % 10)), Value: []byte(strconv.Itoa(n))})
 	}
 	if err := c.ProduceSync(bounded(t), list...).FirstErr(); err != nil {
 		t.Fatal(err)
@@ -188,7 +188,7 @@ func (s *site) untilCommitted(t *testing.T, group, topic string, partition int32
 func (s *site) untilStable(t *testing.T, group string, members, partitions int) *kfake.GroupInfo {
 	t.Helper()
 	info, err := s.cluster.WaitGroupInfo(bounded(t), group, func(g *kfake.GroupInfo) bool {
-		return g.State == "Stable" && len(g.Members) == members && g.NumAssigned() == partitions
+		return (g.State == "Stable" || members == 0 && g.State == "Empty") && len(g.Members) == members && g.NumAssigned() == partitions
 	})
 	if err != nil {
 		t.Fatalf("the group does not come to rest with %d members: %v; it is %+v", members, err, s.cluster.GroupInfo(group))

@@ -296,23 +296,28 @@ func (m *member) commit(ctx context.Context, all commits, done func(topic string
 	})
 	var err error
 	m.client.CommitOffsetsSync(ctx, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, failed error) {
-		if failed != nil {
-			err = failed
-			return
-		}
-		for _, t := range resp.Topics {
-			for _, p := range t.Partitions {
-				refused := kerr.ErrorForCode(p.ErrorCode)
-				if errors.Is(refused, kerr.OffsetMetadataTooLarge) {
-					m.plain.Store(true) // without it, from the next commit on
-				}
-				if refused != nil {
-					err = errors.Join(err, fmt.Errorf("partition %d of %s: %w", p.Partition, t.Topic, refused))
-				} else {
-					done(t.Topic, p.Partition)
-				}
-			}
+		if err = failed; err == nil {
+			err = m.committed(resp, done)
 		}
 	})
+	return err
+}
+
+// committed reads the answer to a commit.
+func (m *member) committed(resp *kmsg.OffsetCommitResponse, done func(topic string, partition int32)) error {
+	var err error
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			refused := kerr.ErrorForCode(p.ErrorCode)
+			if errors.Is(refused, kerr.OffsetMetadataTooLarge) {
+				m.plain.Store(true) // without it, from the next commit on
+			}
+			if refused != nil {
+				err = errors.Join(err, fmt.Errorf("partition %d of %s: %w", p.Partition, t.Topic, refused))
+			} else {
+				done(t.Topic, p.Partition)
+			}
+		}
+	}
 	return err
 }

@@ -39,6 +39,8 @@ type partition struct {
 	mark     kgo.EpochOffset // up to where everything is settled; Offset -1 for nothing
 	before   settledSet      // what an earlier member had settled above its mark
 
+	lostIn int // the session in which it was lost; guarded by the subscription's mutex
+
 	version   uint64 // counts what changes a commit
 	committed int64  // the offset that is committed; -1 for none
 	saved     uint64 // the version of it
@@ -199,7 +201,9 @@ func (p *partition) advance() (moved bool) {
 			return moved
 		}
 		moved = true
-		p.mark = kgo.EpochOffset{Epoch: m.rec.LeaderEpoch, Offset: m.rec.Offset + 1}
+		if at := m.rec.Offset + 1; at > p.mark.Offset || m.rec.LeaderEpoch > p.mark.Epoch {
+			p.mark = kgo.EpochOffset{Epoch: m.rec.LeaderEpoch, Offset: at} // else it was taken over
+		}
 		p.gap--
 		if p.head++; p.head == len(slab) {
 			p.head = 0
@@ -241,6 +245,13 @@ func (p *partition) letGo() {
 	defer p.mu.Unlock()
 	p.state = gone
 	p.back = nil
+}
+
+// hasBegun reports that it is known where reading begins.
+func (p *partition) hasBegun() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.position >= 0
 }
 
 // due returns what is to be committed and its version, false for nothing.

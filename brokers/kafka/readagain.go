@@ -89,28 +89,6 @@ func (p *partition) reread(records []*kgo.Record, past int64) {
 	}
 }
 
-var errNoLeader = errors.New("the partition has no leader")
-
-// locate finds the leader of a partition, from what the client knows where that is fresh.
-func (c *connection) locate(ctx context.Context, topic string, partition int32) (id [16]byte, leader int32, err error) {
-	req := kmsg.NewPtrMetadataRequest()
-	t := kmsg.NewMetadataRequestTopic()
-	t.Topic = kmsg.StringPtr(topic)
-	req.Topics = append(req.Topics, t)
-	resp, err := c.producer.RequestCachedMetadata(ctx, req, 0)
-	if err != nil {
-		return id, -1, err
-	}
-	for _, t := range resp.Topics {
-		for _, p := range t.Partitions {
-			if t.Topic != nil && *t.Topic == topic && p.Partition == partition && p.Leader >= 0 {
-				return t.TopicID, p.Leader, nil
-			}
-		}
-	}
-	return id, -1, errNoLeader
-}
-
 // fetchFrom reads a partition from offset on, from its leader: all that there is in it
 // below past.
 func (s *trackedSubscription) fetchFrom(ctx context.Context, p *partition, offset int64) (records []*kgo.Record, past int64, err error) {

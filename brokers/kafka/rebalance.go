@@ -17,6 +17,7 @@ func (s *trackedSubscription) onAssigned(added map[string][]int32) {
 	s.poller.barrier()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.sessions++
 	for topic, ids := range added {
 		if s.parts[topic] == nil {
 			s.parts[topic] = make(map[int32]*partition)
@@ -34,12 +35,16 @@ func (s *trackedSubscription) onAssigned(added map[string][]int32) {
 // onBegun sets where a partition begins.
 func (s *trackedSubscription) onBegun(topic string, id int32, at beginning) {
 	s.mu.Lock()
-	p := s.parts[topic][id]
+	p, old := s.parts[topic][id], s.lostOnes[topic][id]
+	delete(s.lostOnes[topic], id)
 	s.mu.Unlock()
 	if p == nil {
 		return
 	}
 	p.begin(at)
+	if old != nil {
+		p.adopt(old)
+	}
 	if !at.committed {
 		select {
 		case s.soon <- struct{}{}:
@@ -71,11 +76,19 @@ func (s *trackedSubscription) onRevoked(revoked map[string][]int32) {
 	}
 }
 
-// onLost forgets partitions that belong to somebody else already: a commit would set back
-// what that one has committed.
+// onLost gives up partitions that may belong to somebody else already: a commit could set
+// back what that one has committed. Where they come back, and nobody has committed
+// meanwhile, what was settled of them is still known.
 func (s *trackedSubscription) onLost(lost map[string][]int32) {
 	for _, p := range s.takeAway(lost) {
 		p.letGo()
+		s.mu.Lock()
+		p.lostIn = s.sessions
+		if s.lostOnes[p.topic] == nil {
+			s.lostOnes[p.topic] = make(map[int32]*partition)
+		}
+		s.lostOnes[p.topic][p.id] = p
+		s.mu.Unlock()
 	}
 }
 

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/binary"
 	"slices"
@@ -54,6 +55,12 @@ func (s *settledSet) from(offset int64) []span {
 
 // settledAbove is the text for what is settled above the mark, "" for nothing; mu is held.
 func (p *partition) settledAbove() string {
+	set := p.above()
+	return set.text(p.mark.Offset)
+}
+
+// above is what is settled above the mark; mu is held.
+func (p *partition) above() settledSet {
 	set := settledSet{epoch: -1}
 	within := false // the message before is settled
 	whole := true
@@ -77,11 +84,47 @@ func (p *partition) settledAbove() string {
 		return true
 	})
 	// And what an earlier member had settled that has not had its turn yet.
-	if rest := p.before.from(p.position); whole && len(rest) > 0 {
+	if rest := p.before.from(max(p.position, p.mark.Offset)); whole && len(rest) > 0 {
 		set.spans = append(set.spans, rest...)
 		set.epoch = max(set.epoch, p.before.epoch)
 	}
-	return set.text(p.mark.Offset)
+	return set
+}
+
+// adopt takes over what was settled of the partition when it was lost, if the group is
+// where it was then.
+func (p *partition) adopt(lost *partition) {
+	lost.mu.Lock()
+	at, mark, set := lost.committed, lost.mark, lost.above()
+	lost.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if at < 0 || at != p.committed {
+		return // somebody has committed meanwhile, or nothing is known
+	}
+	if mark.Offset > at {
+		set.spans = append([]span{{at, mark.Offset - 1}}, set.spans...)
+		set.epoch = max(set.epoch, mark.Epoch)
+		p.mark = mark
+	}
+	p.before = p.before.and(set)
+	p.version++
+	lost.forget()
+}
+
+// and returns what is in either set.
+func (s settledSet) and(other settledSet) settledSet {
+	all := slices.Concat(s.spans, other.spans)
+	slices.SortFunc(all, func(a, b span) int { return cmp.Compare(a.first, b.first) })
+	both := settledSet{epoch: max(s.epoch, other.epoch)}
+	for _, run := range all {
+		if n := len(both.spans); n > 0 && run.first <= both.spans[n-1].last+1 {
+			both.spans[n-1].last = max(both.spans[n-1].last, run.last)
+			continue
+		}
+		both.spans = append(both.spans, run)
+	}
+	return both
 }
 
 // eachOut calls f for each message from head to next until it returns false; mu is held.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // start is where reading begins where the group has committed nothing yet.
@@ -101,16 +100,4 @@ func (s start) resolve(ctx context.Context, c *connection, wanted map[string][]i
 		return nil, err
 	}
 	return found, nil
-}
-
-// refresh has the client look anew at the topics.
-func (c *connection) refresh(ctx context.Context, topics []string) error {
-	req := kmsg.NewPtrMetadataRequest()
-	for _, topic := range topics {
-		t := kmsg.NewMetadataRequestTopic()
-		t.Topic = kmsg.StringPtr(topic)
-		req.Topics = append(req.Topics, t)
-	}
-	_, err := c.producer.RequestCachedMetadata(ctx, req, time.Nanosecond)
-	return err
 }

@@ -34,12 +34,14 @@ type trackedSubscription struct {
 	// attention has Receive look for something else than the next message.
 	attention atomic.Bool
 
-	mu     sync.Mutex
-	parts  map[string]map[int32]*partition
-	ready  []*partition // something waits in them
-	back   []*partition // something was given back to them
-	closed bool
-	failed error // what Receive answers from now on
+	mu       sync.Mutex
+	parts    map[string]map[int32]*partition
+	lostOnes map[string]map[int32]*partition // that may come back with what was settled of them
+	sessions int                             // how often the group has assigned partitions
+	ready    []*partition                    // something waits in them
+	back     []*partition                    // something was given back to them
+	closed   bool
+	failed   error // what Receive answers from now on
 	// uncommitted is why the last commit failed, nil where it did not.
 	uncommitted error
 
@@ -71,6 +73,7 @@ func (b *Broker) subscribeTracked(ctx context.Context, src TopicSource) (broker.
 	s := &trackedSubscription{
 		member:     member{b: b, c: c, src: src},
 		parts:      make(map[string]map[int32]*partition),
+		lostOnes:   make(map[string]map[int32]*partition),
 		committing: make(chan struct{}, 1),
 		soon:       make(chan struct{}, 1),
 		commits:    make(chan struct{}),
@@ -421,6 +424,11 @@ func (s *trackedSubscription) leaveFor(ctx context.Context) error {
 		s.leave(ctx)
 		s.b.remove(s)
 	})
+	select {
+	case <-s.left:
+		return s.leftErr
+	default: // somebody else is at it
+	}
 	select {
 	case <-s.left:
 		return s.leftErr
