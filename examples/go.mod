@@ -4,8 +4,12 @@ go 1.26.0
 
 require (
 	github.com/gostream/gostream v0.0.0
+	github.com/gostream/gostream/brokers/kafka v0.0.0
 	github.com/gostream/gostream/brokers/nats v0.0.0
 	github.com/nats-io/nats.go v1.55.0
+	github.com/twmb/franz-go v1.22.2
+	github.com/twmb/franz-go/pkg/kadm v1.19.0
+	github.com/twmb/franz-go/pkg/kfake v0.0.0-20260918054303-01f206a7e32c
 )
 
 require (
@@ -17,11 +21,15 @@ require (
 	github.com/nats-io/nats-server/v2 v2.15.2 // indirect
 	github.com/nats-io/nkeys v0.4.16 // indirect
 	github.com/nats-io/nuid v1.0.1 // indirect
+	github.com/pierrec/lz4/v4 v4.1.33 // indirect
+	github.com/twmb/franz-go/pkg/kmsg v1.15.0 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/time v0.16.0 // indirect
 )
 
 replace github.com/gostream/gostream => ../
+
+replace github.com/gostream/gostream/brokers/kafka => ../brokers/kafka
 
 replace github.com/gostream/gostream/brokers/nats => ../brokers/nats

@@ -14,10 +14,12 @@ import (
 // A commit of Kafka is one offset: everything below it is done. What was settled above it
 // would be repeated after a crash or a rebalance, though Ack returned nil. So it is written
 // into the commit's metadata, which the brokers keep beside the offset, and the next member
-// passes over it. It is a text that begins with settledPrefix, then in base64 the numbers,
-// as varints: the highest leader epoch of the messages, plus one; then for each run of
-// settled messages how many offsets lie before it, and how many it has. Other clients, and
-// tools that move a group, write no such text, and nothing is passed over.
+// passes over it.
+//
+// It is a text that begins with settledPrefix, then in base64 the numbers, as varints: the
+// highest leader epoch of the messages, plus one; then for each run of settled messages how
+// many offsets lie before it, and how many it has. Other clients, and tools that move a
+// group, write no such text, and nothing is passed over.
 
 const settledPrefix = "gostream/1 "
 
