@@ -110,8 +110,8 @@ func (s *trackedSubscription) lostOf(mine []*partition) (err error, final bool) 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range mine {
-		if _, _, due := p.due(); !due {
-			continue
+		if _, _, due := p.due(); !due || !p.lost {
+			continue // of one that is revoked, onRevoked sees to the commit
 		}
 		now := s.parts[p.topic][p.id]
 		final = s.sessions > p.lostIn && (now == nil || now.hasBegun())

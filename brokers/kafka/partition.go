@@ -39,7 +39,10 @@ type partition struct {
 	mark     kgo.EpochOffset // up to where everything is settled; Offset -1 for nothing
 	before   settledSet      // what an earlier member had settled above its mark
 
-	lostIn int // the session in which it was lost; guarded by the subscription's mutex
+	// lost says that the group has given it up, and lostIn in which session; both guarded by
+	// the subscription's mutex.
+	lost   bool
+	lostIn int
 
 	version   uint64 // counts what changes a commit
 	committed int64  // the offset that is committed; -1 for none

@@ -61,17 +61,17 @@ func (s *trackedSubscription) onRevoked(revoked map[string][]int32) {
 	for _, p := range parts {
 		idle = append(idle, p.drain())
 	}
-	if s.going.Load() {
-		return // whoever leaves sees to them
-	}
 	waitFor(idle, s.src.tracking.revokeTimeout, s.stop.Done())
 	for _, p := range parts {
 		p.letGo()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	ctx, cancel := context.WithTimeout(s.client.Context(), commitTimeout)
 	defer cancel()
 	if err := s.commitFirmly(ctx, func() []*partition { return parts }); err != nil {
 		// It is repeated by whoever gets the partition.
+		s.mu.Lock()
+		s.notGivenUp = err
+		s.mu.Unlock()
 		s.b.tell(broker.Event{Kind: broker.EventFailed, Name: s.src.Name(), Err: s.b.fail("commit", s.src.Name(), err)})
 	}
 }
@@ -83,7 +83,7 @@ func (s *trackedSubscription) onLost(lost map[string][]int32) {
 	for _, p := range s.takeAway(lost) {
 		p.letGo()
 		s.mu.Lock()
-		p.lostIn = s.sessions
+		p.lost, p.lostIn = true, s.sessions
 		if s.lostOnes[p.topic] == nil {
 			s.lostOnes[p.topic] = make(map[int32]*partition)
 		}

@@ -203,8 +203,9 @@ func TestRevokedPartitionIsLetGo(t *testing.T) {
 	}
 }
 
-// Partitions that are lost belong to somebody else already: nothing of them is committed,
-// what is out is stale, and all of it comes again.
+// Partitions that are lost may belong to somebody else already: what is out is stale and
+// comes again. What was acknowledged is known where they come back and nobody has committed
+// meanwhile. That nothing is committed of them else shows TestStruckOffMemberCommitsNothing.
 func TestLostPartitions(t *testing.T) {
 	t.Parallel()
 	for _, lost := range []*kerr.Error{kerr.UnknownMemberID, kerr.IllegalGeneration} {
@@ -222,8 +223,6 @@ func TestLostPartitions(t *testing.T) {
 			for p := range int32(2) {
 				ack(t, held[p][0])
 			}
-			commits := s.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: "g", Observe: true, Count: -1})
-			defer commits.Remove()
 			s.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Heartbeat}, Group: "g", Err: lost})
 
 			until(t, "what is out is stale", func() bool { return held[0][1].Stale() && held[1][1].Stale() })
@@ -231,14 +230,11 @@ func TestLostPartitions(t *testing.T) {
 				wantStale(t, held[p][1])
 				wantStale(t, held[p][2])
 			}
-			again := holdOfEach(t, sub, 2, 3) // the acknowledged ones too
-			if n := commits.Hits(); n != 0 {
-				t.Errorf("%d times something was committed", n)
-			}
+			again := holdOfEach(t, sub, 2, 2)
 			for p := range again {
 				for i, m := range again[p] {
-					if m.Offset() != int64(i) {
-						t.Errorf("partition %d comes again with offset %d, want %d", p, m.Offset(), i)
+					if m.Offset() != int64(i)+1 {
+						t.Errorf("partition %d comes again with offset %d, want %d", p, m.Offset(), i+1)
 					}
 				}
 				ack(t, again[p]...)

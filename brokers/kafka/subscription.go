@@ -42,15 +42,15 @@ type trackedSubscription struct {
 	back     []*partition                    // something was given back to them
 	closed   bool
 	failed   error // what Receive answers from now on
-	// uncommitted is why the last commit failed, nil where it did not.
-	uncommitted error
+	// uncommitted is why the last commit failed, nil where it did not; notGivenUp the same
+	// for the last one of partitions that were revoked.
+	uncommitted, notGivenUp error
 
 	pausing    sync.Mutex    // held while the client is told what to fetch
 	committing chan struct{} // held by whoever commits
 
 	closing sync.Once
 	leaving sync.Once
-	going   atomic.Bool     // it is leaving: a revocation need not wait any more
 	stop    context.Context // ends when it leaves
 	endStop context.CancelFunc
 	soon    chan struct{} // asks for a commit before its time
@@ -412,16 +412,22 @@ func waitFor(all []<-chan struct{}, d time.Duration, stop <-chan struct{}) bool 
 func (s *trackedSubscription) leaveFor(ctx context.Context) error {
 	s.leaving.Do(func() {
 		defer close(s.left)
-		s.going.Store(true)
 		s.endStop()
 		<-s.commits
 		for _, p := range s.all() {
 			p.letGo()
 		}
-		if err := s.commitFirmly(ctx, s.all); err != nil {
+		s.mu.Lock()
+		s.notGivenUp = nil // it was told of, if there was any
+		s.mu.Unlock()
+		err := s.commitFirmly(ctx, s.all)
+		s.leave(ctx) // a revocation that runs ends before
+		s.mu.Lock()
+		err = errors.Join(err, s.notGivenUp)
+		s.mu.Unlock()
+		if err != nil {
 			s.leftErr = fmt.Errorf("%s: what was acknowledged last is not committed, and comes again: %w", s.src, err)
 		}
-		s.leave(ctx)
 		s.b.remove(s)
 	})
 	select {
