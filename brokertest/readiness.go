@@ -125,6 +125,12 @@ func checkBacklog(e *env) error {
 	if err := publisher.publish(all...); err != nil {
 		return err
 	}
+	if publisher.props.BuffersPublishes {
+		// Else what lies in the buffer until the subscription is there looks like a backlog.
+		if err := e.call("Shutdown", publisher.b.Shutdown); err != nil {
+			return fmt.Errorf("Shutdown of the publisher: %w", err)
+		}
+	}
 	l, s, err := e.openOn(t)
 	if err != nil {
 		return err

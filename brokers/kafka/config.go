@@ -158,6 +158,7 @@ func (c *config) defaults() []kgo.Opt {
 		// that it is held. Those that are published at once travel together anyway.
 		kgo.ProducerLinger(0),
 		kgo.UnknownTopicRetries(2),
+		kgo.SessionTimeout(DefaultSessionTimeout),
 	}
 }
 

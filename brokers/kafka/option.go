@@ -19,6 +19,12 @@ const (
 	// which partition, and so how long a producer or consumer waits when a leader has
 	// moved. The client's own default is five seconds.
 	DefaultMetadataMinAge = time.Second
+	// DefaultSessionTimeout is how long a group waits for a member that gives no sign of
+	// life, and so also for one that was killed: until then it admits nobody. It is shorter
+	// than the 30 seconds that a start waits, so that a service which is started again at
+	// once comes up. The client's own default is 45 seconds; kgo.SessionTimeout in
+	// [ClientOptions] changes it.
+	DefaultSessionTimeout = 20 * time.Second
 )
 
 // Option configures a broker made by [New].

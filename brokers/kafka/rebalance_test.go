@@ -3,6 +3,7 @@ package kafka_test
 import (
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -203,9 +204,9 @@ func TestRevokedPartitionIsLetGo(t *testing.T) {
 	}
 }
 
-// Partitions that are lost may belong to somebody else already: what is out is stale and
-// comes again. What was acknowledged is known where they come back and nobody has committed
-// meanwhile. That nothing is committed of them else shows TestStruckOffMemberCommitsNothing.
+// Partitions that are lost may belong to somebody else already: nothing of them is
+// committed, what is out is stale and comes again. Where they come back to the same
+// subscription, what it had acknowledged does not.
 func TestLostPartitions(t *testing.T) {
 	t.Parallel()
 	for _, lost := range []*kerr.Error{kerr.UnknownMemberID, kerr.IllegalGeneration} {
@@ -223,6 +224,8 @@ func TestLostPartitions(t *testing.T) {
 			for p := range int32(2) {
 				ack(t, held[p][0])
 			}
+			commits := s.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: "g", Observe: true, Count: -1})
+			defer commits.Remove()
 			s.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Heartbeat}, Group: "g", Err: lost})
 
 			until(t, "what is out is stale", func() bool { return held[0][1].Stale() && held[1][1].Stale() })
@@ -231,9 +234,12 @@ func TestLostPartitions(t *testing.T) {
 				wantStale(t, held[p][2])
 			}
 			again := holdOfEach(t, sub, 2, 2)
+			if n := commits.Hits(); n != 0 {
+				t.Errorf("%d times something was committed", n)
+			}
 			for p := range again {
 				for i, m := range again[p] {
-					if m.Offset() != int64(i)+1 {
+					if m.Offset() != int64(i+1) {
 						t.Errorf("partition %d comes again with offset %d, want %d", p, m.Offset(), i+1)
 					}
 				}
@@ -256,7 +262,7 @@ func TestStruckOffMemberCommitsNothing(t *testing.T) {
 	s := ownCluster(t, 1)
 	topic := s.topic(t, 1)
 	s.put(t, topic, 0, 0, 9)
-	src := quickly(topic, "g")
+	src := quickly(topic, "g").CommitInterval(5 * time.Millisecond)
 	a, b := s.broker(t), s.broker(t)
 	sub := subscribe(t, a, src)
 	held := holdOfEach(t, sub, 1, 10)[0]
@@ -286,10 +292,15 @@ func TestStruckOffMemberCommitsNothing(t *testing.T) {
 		ack(t, m)
 	}
 	s.untilCommitted(t, "g", topic, 0, 10)
-	refused := s.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: "g", Observe: true, Count: -1, When: func(r kmsg.Request) bool {
-		return r.(*kmsg.OffsetCommitRequest).MemberID == first
+	var lower atomic.Int64 // commits that would set it back
+	setBack := s.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: "g", Observe: true, Count: -1, When: func(r kmsg.Request) bool {
+		req := r.(*kmsg.OffsetCommitRequest)
+		if req.MemberID != first && req.Topics[0].Partitions[0].Offset < 10 {
+			lower.Add(1)
+		}
+		return false
 	}})
-	defer refused.Remove()
+	defer setBack.Remove()
 	for _, m := range held[1:4] { // Ack cannot know yet
 		if err := m.Ack(t.Context()); err != nil && !errors.Is(err, broker.ErrStale) {
 			t.Error(err)
@@ -300,6 +311,22 @@ func TestStruckOffMemberCommitsNothing(t *testing.T) {
 	wantStale(t, held[9])
 	if c := s.commit("g", topic, 0); c.Offset != 10 {
 		t.Errorf("offset %d is committed: what the next member had committed was set back", c.Offset)
+	}
+	// When it gets the partition again it goes by what the other has committed.
+	closeSub(t, next)
+	until(t, "it has the partition again", func() bool {
+		list, err := a.PartitionStatus(bounded(t))
+		return err == nil && len(list) == 1 && list[0].Position >= 0
+	})
+	s.put(t, topic, 0, 10, 10)
+	m := receive(t, sub)
+	if m.Offset() != 10 {
+		t.Fatalf("the first member is given offset %d again, want 10", m.Offset())
+	}
+	ack(t, m)
+	s.untilCommitted(t, "g", topic, 0, 11)
+	if n := lower.Load(); n != 0 {
+		t.Errorf("%d times an offset below what the next member had committed was committed", n)
 	}
 }
 
