@@ -197,6 +197,9 @@ func settledIn(t *testing.T, c kfake.GroupCommit) (offsets []int64) {
 		return int64(v)
 	}
 	next() // the epoch
+	if at := next(); at != c.Offset {
+		t.Fatalf("the metadata %q is of offset %d, the commit of %d", c.Metadata, at, c.Offset)
+	}
 	for at := c.Offset; len(b) > 0; {
 		at += next()
 		for n := next(); n > 0; n-- {

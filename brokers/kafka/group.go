@@ -99,7 +99,10 @@ func (m *member) join(ctx context.Context) error {
 	case <-m.b.done.Done():
 		return kgo.ErrClientClosed
 	case <-ctx.Done():
-		return errors.Join(ctx.Err(), m.trouble())
+		if problem := m.trouble(); problem != nil {
+			return fmt.Errorf("%w: %w", ctx.Err(), problem)
+		}
+		return fmt.Errorf("%w: the group %s has not admitted this member yet: it may wait for one that is gone, until its session times out", ctx.Err(), broker.Quote(m.group))
 	}
 }
 

@@ -17,9 +17,10 @@ import (
 // passes over it.
 //
 // It is a text that begins with settledPrefix, then in base64 the numbers, as varints: the
-// highest leader epoch of the messages, plus one; then for each run of settled messages how
-// many offsets lie before it, and how many it has. Other clients, and tools that move a
-// group, write no such text, and nothing is passed over.
+// highest leader epoch of the messages, plus one; the committed offset; then for each run of
+// settled messages how many offsets lie before it, and how many it has. Other clients, and
+// tools that move a group, write no such text; one that moves the offset and carries the
+// text along is seen by the offset in it. Then nothing is passed over.
 
 const settledPrefix = "gostream/1 "
 
@@ -150,6 +151,7 @@ func (s settledSet) text(from int64) string {
 	}
 	const most = (maxMetadata - len(settledPrefix)) / 4 * 3
 	b := binary.AppendUvarint(nil, uint64(s.epoch+1))
+	b = binary.AppendUvarint(b, uint64(from))
 	for _, run := range s.spans {
 		n := len(b)
 		b = binary.AppendUvarint(b, uint64(run.first-from))
@@ -184,6 +186,9 @@ func parseSettled(text string, from int64) settledSet {
 	}
 	epoch, ok := next()
 	if !ok || epoch > 1<<31-1 {
+		return settledSet{}
+	}
+	if at, ok := next(); !ok || at != from {
 		return settledSet{}
 	}
 	s := settledSet{epoch: int32(epoch - 1)}

@@ -30,10 +30,10 @@ func TestSettledText(t *testing.T) {
 	}{
 		{settledSet{}, 0, ""},
 		{settledSet{epoch: 7}, 12, ""},
-		{settledSet{[]span{{1, 1}}, 0}, 0, written(1, 1, 1)},
-		{settledSet{[]span{{5, 9}}, -1}, 5, written(0, 0, 5)}, // brokers without epochs
-		{settledSet{[]span{{11, 12}, {14, 14}, {1000, 1999}}, 3}, 10, written(4, 1, 2, 1, 1, 985, 1000)},
-		{settledSet{[]span{{1 << 61, 1 << 61}}, math.MaxInt32 - 1}, 0, written(math.MaxInt32, 1<<61, 1)},
+		{settledSet{[]span{{1, 1}}, 0}, 0, written(1, 0, 1, 1)},
+		{settledSet{[]span{{5, 9}}, -1}, 5, written(0, 5, 0, 5)}, // brokers without epochs
+		{settledSet{[]span{{11, 12}, {14, 14}, {1000, 1999}}, 3}, 10, written(4, 10, 1, 2, 1, 1, 985, 1000)},
+		{settledSet{[]span{{1 << 61, 1 << 61}}, math.MaxInt32 - 1}, 0, written(math.MaxInt32, 0, 1<<61, 1)},
 	} {
 		text := tt.set.text(tt.from)
 		if text != tt.text {
@@ -49,13 +49,17 @@ func TestSettledText(t *testing.T) {
 // What somebody else wrote, or what was cut off, is nothing.
 func TestForeignTextIsIgnored(t *testing.T) {
 	t.Parallel()
-	whole := written(1, 5, 5, 5, 5)
+	whole := written(1, 10, 5, 5, 5, 5)
+	if got := parseSettled(whole, 10); len(got.spans) != 2 {
+		t.Fatalf("%q is read as %v", whole, got)
+	}
 	for _, text := range []string{
 		"", " ", "consumer-1", `{"offset":1}`, "gostream/1", "gostream/1 ", "gostream/2 " + whole[len(settledPrefix):], " " + whole, strings.ToUpper(whole),
 		settledPrefix + "!!!!", settledPrefix + "\x00", whole + "=", whole + " ", whole[:len(whole)-1],
-		written(1 << 32), written(1, 0), written(1, 0, 0), written(1, 1, 1, 1), written(1, 3, 0), // no epoch, half a run, an empty one
-		written(1, 1<<63, 1), written(1, 1, 1<<63), written(1, 1<<62, 1), written(1, 1, 1<<62), written(1, math.MaxUint64, 1),
-		written(1, 1, 1<<61, 1, 1<<61), settledPrefix + base64.RawStdEncoding.EncodeToString([]byte{1, 0x80, 0x80}),
+		written(1<<32, 10, 1, 1), written(1), written(1, 10, 0), written(1, 10, 0, 0), written(1, 10, 1, 1, 1), written(1, 10, 3, 0), // no epoch, half a run, an empty one
+		written(1, 9, 5, 5), written(1, 11, 5, 5), written(1, 5, 5), // of another offset, of none
+		written(1, 10, 1<<63, 1), written(1, 10, 1, 1<<63), written(1, 10, 1<<62, 1), written(1, 10, 1, 1<<62), written(1, 10, math.MaxUint64, 1),
+		written(1, 10, 1, 1<<61, 1, 1<<61), settledPrefix + base64.RawStdEncoding.EncodeToString([]byte{1, 0x80, 0x80}),
 		settledPrefix + base64.RawStdEncoding.EncodeToString(slices.Repeat([]byte{0xff}, 11)),
 	} {
 		if got := parseSettled(text, 10); len(got.spans) > 0 {
@@ -139,8 +143,8 @@ func wellFormed(s settledSet, from int64) error {
 // below the commit, and survives being written again.
 func FuzzParseSettled(f *testing.F) {
 	for _, text := range []string{
-		"", "x", settledPrefix, written(1, 1, 1), written(0, 0, 1, 0, 1), written(1, 1<<62, 1<<62), written(1<<31, 1<<61, 1<<61),
-		written(5, 3, 2, 9, 1<<40), settledPrefix + "____", settledPrefix + "AAAA",
+		"", "x", settledPrefix, written(1, 0, 1, 1), written(0, 0, 0, 1, 0, 1), written(1, 0, 1<<62, 1<<62), written(1<<31, 0, 1<<61, 1<<61),
+		written(5, 0, 3, 2, 9, 1<<40), written(5, 1<<62, 3, 2), settledPrefix + "____", settledPrefix + "AAAA",
 	} {
 		f.Add(text, int64(0))
 		f.Add(text, int64(1)<<62)
