@@ -64,6 +64,9 @@ func (s *trackedSubscription) commitFirmly(ctx context.Context, parts func() []*
 			return nil
 		case answer != nil && !kerr.IsRetriable(answer) && !isOfRebalance(err),
 			answer != nil && time.Since(began) > rebalancePatience:
+			if errors.Is(err, kerr.UnknownTopicID) && !isOfRebalance(err) {
+				return nil // the topic was deleted and made anew: what was read is gone
+			}
 			return err
 		}
 		select {

@@ -109,8 +109,8 @@ func parseBroker(raw string) (string, error) {
 
 // isHost reports a name, or an address of IP.
 func isHost(host string) bool {
-	if _, err := netip.ParseAddr(host); err == nil {
-		return true
+	if addr, err := netip.ParseAddr(host); err == nil {
+		host = addr.Zone() // which may hold anything
 	}
 	for i := range len(host) {
 		if !isTopicByte(host[i]) { // a letter, a digit, '.', '_' or '-'

@@ -44,6 +44,7 @@ type member struct {
 
 	mu      sync.Mutex
 	problem error // the group cannot be joined at present
+	over    bool  // it was told to leave, perhaps before it had come
 }
 
 // beginning is where a partition is begun with.
@@ -82,11 +83,22 @@ func (m *member) prepare(ctx context.Context) error {
 
 // join makes the client, which joins the group, and waits until it has its partitions.
 func (m *member) join(ctx context.Context) error {
-	var own context.Context
-	own, m.cancel = context.WithCancel(context.Background())
-	if _, err := m.b.config.client(&m.b.link, append(m.options(), kgo.WithContext(own))...); err != nil {
-		m.cancel()
+	own, cancel := context.WithCancel(context.Background())
+	m.mu.Lock()
+	m.cancel = cancel
+	m.mu.Unlock()
+	client, err := m.b.config.client(&m.b.link, append(m.options(), kgo.WithContext(own))...)
+	if err != nil {
+		cancel()
 		return err
+	}
+	m.mu.Lock()
+	over := m.over
+	m.mu.Unlock()
+	if over { // nobody else knows of the client
+		cancel()
+		client.Close()
+		return kgo.ErrClientClosed
 	}
 	if m.src.isPattern && !m.anyMatches() {
 		return nil // nobody joins a group for no topic
@@ -134,7 +146,11 @@ func (m *member) options() []kgo.Opt {
 }
 
 // OnNewClient keeps the client before it does anything.
-func (m *member) OnNewClient(c *kgo.Client) { m.client = c }
+func (m *member) OnNewClient(c *kgo.Client) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.client = c
+}
 
 // OnGroupManageError notes why the client is not in its group now. It tries again.
 func (m *member) OnGroupManageError(err error) { m.note(err) }
@@ -222,13 +238,17 @@ func (m *member) onOffsets(ctx context.Context, offsets map[string]map[int32]kgo
 
 // leave leaves the group and closes the client. ctx bounds the good-bye.
 func (m *member) leave(ctx context.Context) {
-	if m.client == nil {
+	m.mu.Lock()
+	client, cancel := m.client, m.cancel
+	m.over = true
+	m.mu.Unlock()
+	if client == nil {
 		return
 	}
-	id, _ := m.client.GroupMetadata()
-	err := m.client.LeaveGroupContext(ctx)
-	m.cancel() // else Close waits for the answer to a join, which may be a minute away
-	m.client.Close()
+	id, _ := client.GroupMetadata()
+	err := client.LeaveGroupContext(ctx)
+	cancel() // else Close waits for the answer to a join, which may be a minute away
+	client.Close()
 	if err != nil && id != "" && !m.b.life.isClosed() {
 		m.strikeOff(id)
 	}
@@ -273,9 +293,18 @@ func (c commits) remove(topic string, partition int32) {
 	}
 }
 
-// commit commits, and tells done of each partition that the server has taken. The server
-// answers for each.
+// commit commits, and tells done of each partition that the server has taken. A server that
+// takes no metadata of that size is given none.
 func (m *member) commit(ctx context.Context, all commits, done func(topic string, partition int32)) error {
+	err := m.commitOnce(ctx, all, done)
+	if errors.Is(err, kerr.OffsetMetadataTooLarge) {
+		err = m.commitOnce(ctx, all, done)
+	}
+	return err
+}
+
+// commitOnce is one try of commit. The server answers for each partition.
+func (m *member) commitOnce(ctx context.Context, all commits, done func(topic string, partition int32)) error {
 	offsets := make(map[string]map[int32]kgo.EpochOffset, len(all))
 	for topic, partitions := range all {
 		offsets[topic] = make(map[int32]kgo.EpochOffset, len(partitions))
@@ -313,7 +342,7 @@ func (m *member) committed(resp *kmsg.OffsetCommitResponse, done func(topic stri
 		for _, p := range t.Partitions {
 			refused := kerr.ErrorForCode(p.ErrorCode)
 			if errors.Is(refused, kerr.OffsetMetadataTooLarge) {
-				m.plain.Store(true) // without it, from the next commit on
+				m.plain.Store(true)
 			}
 			if refused != nil {
 				err = errors.Join(err, fmt.Errorf("partition %d of %s: %w", p.Partition, t.Topic, refused))

@@ -49,6 +49,18 @@ func (l *lonely) publish(ctx context.Context, rec *kgo.Record) error {
 	}
 }
 
+// forget has the client forget a topic, if there is one and nobody publishes.
+func (l *lonely) forget(topic string) {
+	select {
+	case l.turn <- struct{}{}:
+		defer func() { <-l.turn }()
+		if l.client != nil {
+			l.client.PurgeTopicsFromProducing(topic)
+		}
+	default:
+	}
+}
+
 func (l *lonely) close() {
 	l.turn <- struct{}{}
 	defer func() { <-l.turn }()

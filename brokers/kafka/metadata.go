@@ -51,8 +51,8 @@ func (c *connection) describe(ctx context.Context, topics []string) (map[string]
 const goneTimeout = 2 * time.Second
 
 // isGone reports that the topic no longer exists.
-func (c *connection) isGone(topic string) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), goneTimeout)
+func (c *connection) isGone(ctx context.Context, topic string) bool {
+	ctx, cancel := context.WithTimeout(ctx, goneTimeout)
 	defer cancel()
 	found, err := c.describe(ctx, []string{topic})
 	return err == nil && len(found) == 0

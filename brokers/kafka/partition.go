@@ -288,8 +288,8 @@ func (p *partition) trouble() error {
 	if p.state != held || !p.full {
 		return nil
 	}
-	return fmt.Errorf("partition %d of %s is paused: offset %d is not settled, and %d messages from it on are out, as many as MaxUncommitted allows",
-		p.id, broker.Quote(p.topic), p.slabs[0][p.head].rec.Offset, p.gap)
+	return fmt.Errorf("partition %d of %s is paused: offset %d is not settled, and %d messages from it on are out; MaxUncommitted is %d",
+		p.id, broker.Quote(p.topic), p.slabs[0][p.head].rec.Offset, p.gap, p.most)
 }
 
 // status is what there is to say of it.

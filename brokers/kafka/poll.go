@@ -22,7 +22,7 @@ func (p *poller) init() { p.done.L = &p.mu }
 
 // poll waits for at most n records and hands them to take; ready, asked under the lock of
 // wake, says that there is no need to wait. Nothing is lost when it is broken off.
-func (p *poller) poll(ctx context.Context, client *kgo.Client, n int, ready func() bool, take func(kgo.Fetches)) {
+func (p *poller) poll(ctx context.Context, client *kgo.Client, n int, ready func() bool, take func(context.Context, kgo.Fetches)) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	p.mu.Lock()
@@ -34,7 +34,7 @@ func (p *poller) poll(ctx context.Context, client *kgo.Client, n int, ready func
 	p.mu.Unlock()
 	defer p.over()
 	fetches := client.PollRecords(ctx, n)
-	take(fetches)
+	take(ctx, fetches)
 	if ctx.Err() == nil && fetches.Empty() {
 		// Errors alone: they come as fast as they are taken while a broker is gone.
 		select {

@@ -109,6 +109,7 @@ func (p *publisher) Publish(ctx context.Context, msg broker.OutgoingMessage) err
 	case lacks:
 		return fail(op, msg.Name, broker.ErrInvalid, errNoSuchPartition)
 	}
+	c.forgetRecreated(msg.Name, err)
 	return b.fail(op, msg.Name, err)
 }
 
@@ -159,12 +160,28 @@ func (p *publisher) PublishBatch(ctx context.Context, msgs []broker.OutgoingMess
 			batch.errs[r.index] = b.fail(op, r.rec.Topic, err)
 		}
 	}
-	for _, err := range batch.errs {
-		if err != nil {
-			return &broker.BatchError{Errs: batch.errs}
-		}
+	failed := false
+	for i, err := range batch.errs {
+		failed = failed || err != nil
+		c.forgetRecreated(msgs[i].Name, err)
+	}
+	if failed {
+		return &broker.BatchError{Errs: batch.errs}
 	}
 	return nil
+}
+
+// forgetRecreated has the clients forget a topic that was deleted and made anew: else they
+// publish to the old one for ever. The next publish finds the new one.
+func (c *connection) forgetRecreated(topic string, err error) {
+	if !errors.Is(err, kerr.UnknownTopicID) {
+		return
+	}
+	c.producer.PurgeTopicsFromProducing(topic)
+	c.lonely.forget(topic)
+	if c.tx != nil {
+		c.tx.client.PurgeTopicsFromProducing(topic)
+	}
 }
 
 // isRefusedAsBatch reports an error that may be meant for another record of the batch that

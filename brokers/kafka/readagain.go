@@ -135,7 +135,7 @@ func (s *trackedSubscription) fetchFrom(ctx context.Context, p *partition, offse
 // read reads the answer to a fetch.
 func read(p *partition, got *kmsg.FetchResponseTopicPartition, offset int64) (records []*kgo.Record, past int64, err error) {
 	// What is asked for was delivered, and so is committed.
-	fetched, last := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
+	fetched, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
 		Offset: offset, Topic: p.topic, Partition: p.id, IsolationLevel: kgo.ReadUncommitted(),
 	}, got, kgo.DefaultDecompressor(), nil)
 	switch {
@@ -146,5 +146,5 @@ func read(p *partition, got *kmsg.FetchResponseTopicPartition, offset int64) (re
 	case fetched.Err != nil:
 		return nil, 0, fetched.Err
 	}
-	return fetched.Records, last + 1, nil
+	return fetched.Records, next, nil
 }

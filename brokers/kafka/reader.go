@@ -44,8 +44,12 @@ type reader struct {
 	failed    error
 	closed    atomic.Bool
 
+	gone    goneTopics
 	closing sync.Once
 }
+
+// answerTimeout is how long a reader waits for the answer to a commit.
+const answerTimeout = time.Second
 
 // readerPosition is where a partition is read.
 type readerPosition struct {
@@ -115,6 +119,7 @@ func (b *Broker) subscribeAutoCommit(ctx context.Context, src TopicSource) (brok
 	defer cancel()
 	r := b.newReader(c, src.Name())
 	r.member = &member{b: b, c: c, src: src}
+	r.gone.pattern = src.isPattern
 	r.member.assigned = func(map[string][]int32) { r.poller.barrier() } // as in trackedSubscription
 	r.member.begun = r.begun
 	r.member.revoked, r.member.lost = r.takeAway, r.takeAway
@@ -142,6 +147,7 @@ func (b *Broker) subscribeAutoCommit(ctx context.Context, src TopicSource) (brok
 
 func (b *Broker) newReader(c *connection, name string) *reader {
 	r := &reader{b: b, c: c, name: name, positions: make(map[string]map[int32]*readerPosition), starts: make(commits)}
+	r.gone = goneTopics{b: b, c: c}
 	r.poller.init()
 	return r
 }
@@ -256,10 +262,10 @@ func (r *reader) hasWork() bool {
 	return r.closed.Load() || r.failed != nil || len(r.fetched) > 0 || len(r.starts) > 0
 }
 
-func (r *reader) take(fetches kgo.Fetches) {
+func (r *reader) take(ctx context.Context, fetches kgo.Fetches) {
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 		if f.Err != nil {
-			if err := r.b.judge(r.c, r.member, f.Topic, f.Err); err != nil {
+			if err := r.gone.judge(ctx, f.Topic, f.Err); err != nil {
 				r.mu.Lock()
 				r.failed = err
 				r.mu.Unlock()
@@ -308,9 +314,12 @@ func (r *reader) commitFetched(ctx context.Context) {
 		if len(due) == 0 {
 			return
 		}
-		_ = r.member.commit(ctx, due, func(topic string, id int32) {
+		// Who breaks it off waits for the answer: what was committed must be handed out.
+		answer, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTimeout)
+		_ = r.member.commit(answer, due, func(topic string, id int32) {
 			committed.set(topic, id, due[topic][id])
 		})
+		cancel()
 		if r.release(committed) {
 			return
 		}

@@ -84,6 +84,10 @@ func (s *trackedSubscription) onLost(lost map[string][]int32) {
 		p.letGo()
 		s.mu.Lock()
 		p.lost, p.lostIn = true, s.sessions
+		if s.lostOnes[p.topic][p.id] != nil && !p.hasBegun() {
+			s.mu.Unlock() // it is lost twice, and knows nothing yet
+			continue
+		}
 		if s.lostOnes[p.topic] == nil {
 			s.lostOnes[p.topic] = make(map[int32]*partition)
 		}

@@ -65,16 +65,19 @@ func (p *partition) settledAbove() string {
 // above is what is settled above the mark; mu is held.
 func (p *partition) above() settledSet {
 	set := settledSet{epoch: -1}
+	before := p.mark.Offset - 1
 	within := false // the message before is settled
 	whole := true
 	p.eachOut(func(m *Message) bool {
 		offset := m.rec.Offset
+		if offset <= before {
+			whole = false // the log was cut off and written anew: what follows is repeated
+			return false
+		}
+		before = offset
 		switch n := len(set.spans); {
 		case !m.done:
 			within = false
-		case n > 0 && offset <= set.spans[n-1].last, offset < p.mark.Offset:
-			whole = false // the log was cut off and written anew: what follows is repeated
-			return false
 		case within:
 			set.spans[n-1].last = offset
 		default:
@@ -86,10 +89,11 @@ func (p *partition) above() settledSet {
 		}
 		return true
 	})
-	// And what an earlier member had settled that has not had its turn yet.
-	if rest := p.before.from(max(p.position, p.mark.Offset)); whole && len(rest) > 0 {
+	// And what an earlier member had settled that has not had its turn yet. Epochs rise with
+	// the offsets: behind a message of a later one there are none of those any more.
+	if rest := p.before.from(max(p.position, p.mark.Offset)); whole && len(rest) > 0 && set.epoch <= p.before.epoch {
 		set.spans = append(set.spans, rest...)
-		set.epoch = max(set.epoch, p.before.epoch)
+		set.epoch = p.before.epoch
 	}
 	return set
 }

@@ -214,3 +214,71 @@ func FuzzSettledRoundTrip(f *testing.F) {
 		}
 	})
 }
+
+// What an earlier member had settled says nothing of messages that were written anew, also
+// where one of those is settled already.
+func TestRestBehindALaterEpoch(t *testing.T) {
+	t.Parallel()
+	before := settledSet{spans: []span{{70, 79}}, epoch: 1}
+	p := apart(t, 100, beginning{at: kgo.EpochOffset{Epoch: 1, Offset: 58}, committed: true, metadata: before.text(58)})
+	p.add(append(at(1, 58, 59), at(2, 60, 61, 62)...)) // the log was cut off at 60
+	var received []*Message
+	for m := p.receive(); m != nil; m = p.receive() {
+		received = append(received, m)
+	}
+	if err := received[3].Ack(t.Context()); err != nil { // 61
+		t.Fatal(err)
+	}
+	c, _, _ := p.due()
+	next := apart(t, 100, beginning{at: c.at, committed: true, metadata: c.metadata})
+	next.add(at(2, 70, 71))
+	if m := next.receive(); m == nil {
+		t.Fatal("offset 70 of epoch 2, which nobody has settled, is passed over")
+	}
+}
+
+// Nor does what was settled before a log was cut off, where what follows is not settled.
+func TestCutOffBehindUnsettled(t *testing.T) {
+	t.Parallel()
+	p := apart(t, 100, beginning{at: kgo.EpochOffset{Epoch: 1, Offset: 50}, committed: true})
+	p.add(at(1, 50, 51, 52, 53, 54, 55))
+	p.add(at(2, 53, 54, 55, 56, 57)) // cut off at 53
+	var received []*Message
+	for m := p.receive(); m != nil; m = p.receive() {
+		received = append(received, m)
+	}
+	for _, i := range []int{5, 10} { // 55 of epoch 1, 57 of epoch 2
+		if err := received[i].Ack(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, _, _ := p.due()
+	if set := parseSettled(c.metadata, c.at.Offset); set.has(at(2, 55)[0]) {
+		t.Fatal("offset 55 of epoch 2, which nobody has settled, is passed over")
+	}
+}
+
+// A partition that is lost, comes back, and is lost again before anything is known of it
+// still comes back with what was settled.
+func TestLostTwice(t *testing.T) {
+	t.Parallel()
+	p := apart(t, 100, beginning{at: kgo.EpochOffset{Epoch: 1, Offset: 50}, committed: true})
+	s := p.sub
+	s.parts = map[string]map[int32]*partition{"t": {0: p}}
+	s.lostOnes = map[string]map[int32]*partition{}
+	p.add(at(1, 50, 51))
+	if err := p.receive().Ack(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	all := map[string][]int32{"t": {0}}
+	s.onLost(all)
+	s.onAssigned(all)
+	s.onLost(all)
+	s.onAssigned(all)
+	s.onBegun("t", 0, beginning{at: kgo.EpochOffset{Epoch: 1, Offset: 50}, committed: true})
+	again := s.parts["t"][0]
+	again.add(at(1, 50, 51))
+	if m := again.receive(); m.Offset() != 51 {
+		t.Fatalf("offset %d comes again", m.Offset())
+	}
+}

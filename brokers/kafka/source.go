@@ -146,7 +146,7 @@ func (s TopicSource) MaxUncommitted(n int) TopicSource {
 
 // RevokeTimeout is how long a partition that goes to another member waits for the messages
 // that are in flight, before what is acknowledged by then is committed and it is let go.
-// It must be shorter than the group's rebalance timeout, one minute unless
+// With five seconds for the commit it must be within the group's rebalance timeout, one minute unless
 // kgo.RebalanceTimeout says otherwise. The default is [DefaultRevokeTimeout]; d < 0 is a
 // mistake that Check reports. 0 does not wait.
 func (s TopicSource) RevokeTimeout(d time.Duration) TopicSource {
@@ -197,8 +197,8 @@ func (s TopicSource) Check(b broker.Broker) error {
 	}
 	if k, ok := b.(*Broker); ok && k != nil && !s.autoCommit {
 		k.config.probe.Do(k.config.probeClientOptions)
-		if d := k.config.rebalanceTimeout; s.tracking.revokeTimeout >= d {
-			m.add(fmt.Errorf("RevokeTimeout is %v: it must be shorter than the group's rebalance timeout, %v, else the group goes on without waiting", s.tracking.revokeTimeout, d))
+		if d := k.config.rebalanceTimeout; s.tracking.revokeTimeout+commitTimeout > d {
+			m.add(fmt.Errorf("RevokeTimeout is %v: with %v for the commit it must be within the group's rebalance timeout, %v, else the group goes on without waiting", s.tracking.revokeTimeout, commitTimeout, d))
 		}
 	}
 	m.add(s.start.check())

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/gostream/gostream/broker"
@@ -46,6 +45,7 @@ type trackedSubscription struct {
 	// for the last one of partitions that were revoked.
 	uncommitted, notGivenUp error
 
+	gone       goneTopics
 	pausing    sync.Mutex    // held while the client is told what to fetch
 	committing chan struct{} // held by whoever commits
 
@@ -81,6 +81,7 @@ func (b *Broker) subscribeTracked(ctx context.Context, src TopicSource) (broker.
 	}
 	s.stop, s.endStop = context.WithCancel(context.Background())
 	s.poller.init()
+	s.gone = goneTopics{b: b, c: c, pattern: src.isPattern}
 	s.assigned, s.begun, s.revoked, s.lost = s.onAssigned, s.onBegun, s.onRevoked, s.onLost
 	if err := s.prepare(ctx); err != nil {
 		s.endStop()
@@ -218,10 +219,10 @@ func (s *trackedSubscription) receiveNext(dst []broker.IncomingMessage) int {
 }
 
 // take sorts what was fetched into its partitions.
-func (s *trackedSubscription) take(fetches kgo.Fetches) {
+func (s *trackedSubscription) take(ctx context.Context, fetches kgo.Fetches) {
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 		if f.Err != nil {
-			s.judge(f.Topic, f.Err)
+			s.judge(ctx, f.Topic, f.Err)
 		}
 		if len(f.Records) == 0 {
 			return
@@ -239,8 +240,8 @@ func (s *trackedSubscription) take(fetches kgo.Fetches) {
 }
 
 // judge sees to an error that came with a fetch, or instead of one.
-func (s *trackedSubscription) judge(topic string, err error) {
-	if err := s.b.judge(s.c, &s.member, topic, err); err != nil {
+func (s *trackedSubscription) judge(ctx context.Context, topic string, err error) {
+	if err := s.gone.judge(ctx, topic, err); err != nil {
 		s.mu.Lock()
 		if s.failed == nil {
 			s.failed = err
@@ -249,27 +250,6 @@ func (s *trackedSubscription) judge(topic string, err error) {
 		s.attention.Store(true)
 		s.b.tell(broker.Event{Kind: broker.EventSubscriptionLost, Name: s.src.Name(), Err: err})
 	}
-}
-
-// judge returns the error that a fetch error of a subscription means for good, nil where
-// the client goes on by itself. m is nil without a group.
-func (b *Broker) judge(c *connection, m *member, topic string, err error) error {
-	var loss *kgo.ErrDataLoss
-	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, kgo.ErrClientClosed):
-		return nil
-	case errors.As(err, &loss):
-		b.tell(broker.Event{Kind: broker.EventFailed, Name: topic, Err: err})
-		return nil
-	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID):
-		if m != nil && m.src.isPattern || !c.isGone(topic) {
-			return nil // a pattern no longer matches it; else it is a change of leaders
-		}
-	case isPermanent(err):
-	default:
-		return nil // the client tries again; why a group cannot be joined, its hook has noted
-	}
-	return b.fail("receive", topic, err)
 }
 
 // receiveBack hands out what was given back to p.
@@ -345,7 +325,7 @@ func (s *trackedSubscription) Close(ctx context.Context) error {
 		defer cancel()
 		idle := s.stopIntake()
 		if waitFor(idle, 0, nil) {
-			err = s.leaveFor(ctx)
+			err = s.leaveFor(ctx, false)
 			return
 		}
 		if err = s.commit(ctx, s.all()); isOfRebalance(err) {
@@ -355,9 +335,7 @@ func (s *trackedSubscription) Close(ctx context.Context) error {
 			if waitFor(idle, s.src.tracking.leaveTimeout, s.b.done.Done()) || !s.b.life.isClosed() {
 				ctx, cancel := context.WithTimeout(context.Background(), broker.DefaultShutdownTimeout)
 				defer cancel()
-				if err := s.leaveFor(ctx); err != nil {
-					s.b.owe(err)
-				}
+				_ = s.leaveFor(ctx, true)
 			}
 		}()
 	})
@@ -408,8 +386,9 @@ func waitFor(all []<-chan struct{}, d time.Duration, stop <-chan struct{}) bool 
 }
 
 // leaveFor commits what is settled and leaves the group for good. What is out is stale
-// from then on. It is done once; who comes second waits.
-func (s *trackedSubscription) leaveFor(ctx context.Context) error {
+// from then on. It is done once; who comes second waits. alone says that nobody is there for
+// the error.
+func (s *trackedSubscription) leaveFor(ctx context.Context, alone bool) error {
 	s.leaving.Do(func() {
 		defer close(s.left)
 		s.endStop()
@@ -427,6 +406,9 @@ func (s *trackedSubscription) leaveFor(ctx context.Context) error {
 		s.mu.Unlock()
 		if err != nil {
 			s.leftErr = fmt.Errorf("%s: what was acknowledged last is not committed, and comes again: %w", s.src, err)
+			if alone {
+				s.b.owe(s.leftErr)
+			}
 		}
 		s.b.remove(s)
 	})
@@ -446,7 +428,7 @@ func (s *trackedSubscription) leaveFor(ctx context.Context) error {
 // end is called by Shutdown.
 func (s *trackedSubscription) end(ctx context.Context) error {
 	s.stopIntake()
-	return s.leaveFor(ctx)
+	return s.leaveFor(ctx, false)
 }
 
 // abandon ends a subscription that nobody has seen.
@@ -454,7 +436,7 @@ func (s *trackedSubscription) abandon() {
 	ctx, cancel := context.WithTimeout(s.b.done, abandonTimeout)
 	defer cancel()
 	s.stopIntake()
-	_ = s.leaveFor(ctx)
+	_ = s.leaveFor(ctx, false)
 }
 
 // abandonTimeout bounds the good-bye of a subscription that did not come about.
