@@ -10,9 +10,16 @@ import (
 	"github.com/gostream/gostream"
 )
 
-// patience is how much longer than the timeout somebody waits for an answer, so that
-// brokers which heed their context come first.
-const patience = 100 * time.Millisecond
+const (
+	// patience is how much longer than the timeout somebody waits for an answer, so that
+	// brokers which heed their context come first.
+	patience = 100 * time.Millisecond
+	// probePatience is how long a probe waits, which must be quick.
+	probePatience = 250 * time.Millisecond
+	// endPatience is how long the end of the app waits for a call whose context has
+	// ended: the other hooks need the time of its grace.
+	endPatience = 500 * time.Millisecond
+)
 
 // cache is what Service.Health said last. It is guarded by the handler's mu.
 type cache struct {
@@ -58,7 +65,7 @@ func (h *Handler) ask(ctx context.Context, s *gostream.Service, f *flight) {
 		failure := recover()
 		f.cancel()
 		if answer == nil {
-			h.log.Error("Health of a broker or Lag of a subscription panicked", "panic", fmt.Sprint(failure), "stack", string(debug.Stack()))
+			h.log.Error("Health of a broker or Lag of a subscription did not return", "panic", fmt.Sprint(failure), "stack", string(debug.Stack()))
 		}
 		h.mu.Lock()
 		h.keep(answer, f)
@@ -87,12 +94,13 @@ func (h *Handler) keep(answer *gostream.Health, f *flight) {
 	}
 }
 
-// await waits for f, at most until its limit. nil is no flight.
-func (f *flight) await(r *http.Request) {
+// await waits for f, at most until its limit and for as long as the caller can. nil is no
+// flight.
+func (f *flight) await(r *http.Request, most time.Duration) {
 	if f == nil {
 		return
 	}
-	wait := time.NewTimer(time.Until(f.limit))
+	wait := time.NewTimer(min(most, time.Until(f.limit)))
 	defer wait.Stop()
 	select {
 	case <-f.done:

@@ -2,9 +2,9 @@
 // how are its subscriptions, pause one, resume it. Nothing of it is there unless it is
 // mounted, and it opens no port: that is the program's.
 //
-//	h, err := ops.New(app)                     // before the app starts
-//	go http.ListenAndServe("127.0.0.1:8081", h) // a port of its own
-//	err = h.Run(ctx)                           // in place of app.Run
+//	h, err := ops.New(app)             // before the app starts
+//	go http.ListenAndServe(":8081", h) // a port of its own
+//	err = h.Run(ctx)                   // in place of app.Run
 //
 // The paths are /livez, /readyz, /subscriptions and, with [Control] alone,
 // /subscriptions/{name}/pause and /subscriptions/{name}/resume. What they answer, by the

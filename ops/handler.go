@@ -47,9 +47,12 @@ type Handler struct {
 }
 
 // New returns the handler of app, which must not have started. It adds an observer and
-// hooks to the app: call it before other OnShutdown hooks are added, since readiness
-// turns false in one, and hooks run in order. It opens no port and starts no goroutine.
-// All mistakes are in one error.
+// hooks to the app, opens no port and starts no goroutine. All mistakes are in one error.
+//
+// Readiness turns false in an OnShutdown hook, and hooks run in the order in which they
+// were added: behind one that was added before New and takes its time, it turns false
+// when the service is asked next, up to [Interval] later. [Handler.Run] turns it false
+// at once in any case, but where the app shuts itself down.
 func New(app *gostream.App, opts ...Option) (*Handler, error) {
 	h := &Handler{
 		app: app, log: slog.Default(), interval: DefaultInterval, timeout: DefaultTimeout,
@@ -71,7 +74,7 @@ func New(app *gostream.App, opts ...Option) (*Handler, error) {
 		return nil, fmt.Errorf("ops: %w", err)
 	}
 	h.log = h.log.With("app", app.Name())
-	app.Observe(gostream.Observer{StateChanged: h.onStateChanged})
+	app.Observe(gostream.Observer{StateChanged: h.onStateChanged, Drained: h.onDrained})
 	app.AfterStartup(h.onStarted)
 	app.OnShutdown(h.onShutdown)
 	app.AfterShutdown(h.onEnd)
@@ -106,6 +109,9 @@ func (h *Handler) Run(ctx context.Context) error {
 	}
 	select {
 	case <-ctx.Done():
+		h.mu.Lock()
+		h.draining = true // before any hook
+		h.mu.Unlock()
 		return s.Shutdown(context.WithoutCancel(ctx))
 	case <-s.Done():
 		return s.Wait()
@@ -128,7 +134,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.Subscriptions(w, r)
 		return
 	}
-	if rest, ok := strings.CutPrefix(path, "/subscriptions/"); ok && h.authorize != nil {
+	if rest, ok := strings.CutPrefix(path, "/subscriptions/"); ok {
 		escaped, action, _ := strings.Cut(rest, "/")
 		if name, err := url.PathUnescape(escaped); err == nil && name != "" {
 			switch action {
@@ -161,7 +167,7 @@ func (h *Handler) onStarted(context.Context) error {
 	return nil
 }
 
-// onShutdown turns readiness false, first of all. The deadline of ctx is when
+// onShutdown turns readiness false. The deadline of ctx is when
 // ShutdownTimeout has passed.
 func (h *Handler) onShutdown(ctx context.Context) error {
 	h.mu.Lock()
@@ -174,7 +180,7 @@ func (h *Handler) onShutdown(ctx context.Context) error {
 }
 
 // onEnd waits for the goroutine that asks the brokers, if there is one.
-func (h *Handler) onEnd(ctx context.Context) error {
+func (h *Handler) onEnd(context.Context) error {
 	h.mu.Lock()
 	h.ended = true
 	f := h.cache.flight
@@ -183,12 +189,21 @@ func (h *Handler) onEnd(ctx context.Context) error {
 		return nil
 	}
 	f.cancel()
+	wait := time.NewTimer(endPatience)
+	defer wait.Stop()
 	select {
 	case <-f.done:
 		return nil
-	case <-ctx.Done():
+	case <-wait.C:
 		return errors.New("ops: Health of a broker or Lag of a subscription goes on although its context and the app have ended")
 	}
+}
+
+// onDrained is called at the very end, also where there was no time for hooks.
+func (h *Handler) onDrained(gostream.DrainReport) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ended = true
 }
 
 // state is the state of the app; mu is held.

@@ -37,7 +37,7 @@ func Interval(d time.Duration) Option {
 
 // Timeout sets how long the brokers have to answer, all together: the context of
 // [gostream.Service.Health] ends then. /subscriptions waits about that long for an
-// answer, the probes do not wait. The default is [DefaultTimeout]; d must be positive.
+// answer, /readyz at most 250 ms, /livez not at all. The default is [DefaultTimeout]; d must be positive.
 func Timeout(d time.Duration) Option {
 	return option(func(h *Handler) error {
 		if d <= 0 {

@@ -48,15 +48,19 @@ type readiness struct {
 }
 
 // Readyz answers 200 where the app has started, does not drain and no subscription is
-// down, else 503 with the reasons: as [gostream.Health.Ready], but of this moment, and
-// without waiting for anything. What the brokers said last is in the answer with its
-// age, and does not decide: they reconnect by themselves.
+// down, else 503 with the reasons: as [gostream.Health.Ready], but of this moment. What
+// the brokers said last is in the answer with its age, and does not decide: they
+// reconnect by themselves. Where that is older than [Interval], a new answer is waited
+// for, at most 250 ms.
 func (h *Handler) Readyz(w http.ResponseWriter, r *http.Request) {
 	if !allow(w, r, http.MethodGet, http.MethodHead) {
 		return
 	}
 	h.mu.Lock()
-	h.refresh() // for the next one
+	f := h.refresh()
+	h.mu.Unlock()
+	f.await(r, probePatience)
+	h.mu.Lock()
 	answer := readiness{State: h.state(), Reasons: h.reasons()}
 	answer.Ready = len(answer.Reasons) == 0
 	if last := h.cache.last; last != nil {

@@ -78,7 +78,7 @@ func (h *Handler) Subscriptions(w http.ResponseWriter, r *http.Request) {
 	h.mu.Lock()
 	f := h.refresh()
 	h.mu.Unlock()
-	f.await(r)
+	f.await(r, h.timeout+patience)
 	h.mu.Lock()
 	state, why := h.state(), h.whyNot()
 	if state == stateStarting || state == stateStopped {
