@@ -19,7 +19,7 @@ type App struct {
 	settings      appSettings
 
 	middleware        []Middleware
-	publishMiddleware []PublishMiddleware
+	publishMiddleware []func(kind string) PublishMiddleware
 	observers         []Observer
 	mounts            []*mount
 	errs              []error
@@ -105,8 +105,19 @@ func (a *App) UsePublish(middleware ...PublishMiddleware) {
 			a.errs = append(a.errs, errors.New("App.UsePublish(nil): a middleware is needed"))
 			continue
 		}
-		a.publishMiddleware = append(a.publishMiddleware, m)
+		a.publishMiddleware = append(a.publishMiddleware, func(string) PublishMiddleware { return m })
 	}
+}
+
+// UsePublishOn is [App.UsePublish] for a middleware that must know where it publishes to:
+// m is called for each publisher, at start, with the kind of its broker, as
+// [Subscription.Broker] says it. A nil middleware wraps nothing.
+func (a *App) UsePublishOn(m func(kind string) PublishMiddleware) {
+	if m == nil {
+		a.errs = append(a.errs, errors.New("App.UsePublishOn(nil): a function is needed"))
+		return
+	}
+	a.publishMiddleware = append(a.publishMiddleware, m)
 }
 
 // Observe adds an observer; several may be added.

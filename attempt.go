@@ -163,6 +163,7 @@ func (c *consumer) isRequest(f *frame) bool {
 
 // carryOut does what was decided about a failed delivery.
 func (c *consumer) carryOut(f *frame, d decision, err error) {
+	f.reason = reasonOf(d.reason)
 	if d.undeclared {
 		c.log.WarnContext(f.logContext(), "a dead letter was asked for but none is declared: DeadLetterTo(name)", "name", f.delivery.Name())
 	}
@@ -173,7 +174,7 @@ func (c *consumer) carryOut(f *frame, d decision, err error) {
 	case actionReject:
 		c.log.ErrorContext(f.logContext(), "message is rejected", c.failureAttrs(f, err, "reason", d.reason)...)
 		c.answerFailure(f, err)
-		c.settle(f, OutcomeRejected, err, f.delivery.msg.Nack(c.settleCtx, false))
+		c.reject(f, err)
 	case actionRetry:
 		c.logRetry(f, d, err)
 		c.retry(f, d.delay, err)

@@ -297,7 +297,7 @@ func (c *consumer) handOverAlone(suspects []suspect) {
 	for _, s := range suspects {
 		switch {
 		case !stopping:
-			c.attemptEnded(s.frame, OutcomeRetried, s.err)
+			c.attemptEnded(s.frame, OutcomeRetried, s.err, 0)
 		case c.plan.properties.Redelivers:
 			c.giveBack(s.frame, s.err)
 		default:
@@ -348,10 +348,12 @@ func (b *batchConclusion) fail(f *frame, err error, whole bool) {
 	d := c.decide(f, err, false, b.random)
 	switch {
 	case d.action == actionRetry:
+		f.reason = reasonOf(d.reason)
 		c.logRetry(f, d, err)
-		c.attemptEnded(f, OutcomeRetried, err)
+		c.attemptEnded(f, OutcomeRetried, err, 0)
 		b.retry(f, d.delay)
 	case whole && givesUp(d.action):
+		f.reason = reasonOf(d.reason)
 		b.suspects = append(b.suspects, suspect{f, d, err})
 	default:
 		c.carryOut(f, d, err)

@@ -34,7 +34,7 @@ func (c *consumer) sendThenAck(f *frame, p *pendingSend) {
 			c.sendLater(f, p, ErrGoexit) // a publish middleware ended the goroutine
 		}
 	}()
-	ctx, cancel := context.WithTimeout(c.settleCtx, sendTimeout)
+	ctx, cancel := context.WithTimeout(undelivered{f.delivery.live(c.settleCtx)}, sendTimeout)
 	err := p.via.publish(ctx, p.msg)
 	cancel()
 	returned = true
@@ -81,7 +81,7 @@ func (c *consumer) unanswerable(f *frame, p *pendingSend, err error) {
 		return
 	}
 	c.log.ErrorContext(f.logContext(), "message is rejected", c.failureAttrs(f, p.cause, "reason", ReasonError)...)
-	c.settle(f, OutcomeRejected, p.cause, f.delivery.msg.Nack(c.settleCtx, false))
+	c.reject(f, p.cause)
 }
 
 // deadLetter prepares the copy of a delivery that is given up: payload, key and
@@ -129,7 +129,7 @@ func (c *consumer) answerFailure(f *frame, err error) {
 	if !c.isRequest(f) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(c.settleCtx, sendTimeout)
+	ctx, cancel := context.WithTimeout(undelivered{f.delivery.live(c.settleCtx)}, sendTimeout)
 	defer cancel()
 	p := c.errorReply(f, err)
 	if e := p.via.publish(ctx, p.msg); e != nil {

@@ -91,6 +91,7 @@ type frame struct {
 	acked       bool          // acknowledged already, inside a transaction
 	ended       bool          // the observers and the hooks were told
 	element     bool          // it is one of a batch
+	reason      reasonCode    // why it failed, where the policy was asked
 	outcome     atomic.Uint32 // of an element: how the attempt ended, an Outcome; 0 while it has not
 }
 

@@ -2,6 +2,7 @@ package gostream
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -44,6 +45,16 @@ const (
 	// ReasonVerdict: the handler said so, with [DeadLetter] or its like.
 	ReasonVerdict = "handler decided"
 )
+
+// reasonCode is a Reason constant in a byte: frames are many.
+type reasonCode uint8
+
+var reasons = [...]string{"", ReasonError, ReasonPanic, ReasonUndecodable, ReasonExhausted, ReasonDeliveries, ReasonVerdict}
+
+// reasonOf is the code of a Reason constant, 0 for any other text.
+func reasonOf(reason string) reasonCode { return reasonCode(max(0, slices.Index(reasons[:], reason))) }
+
+func (r reasonCode) String() string { return reasons[r] }
 
 // carried are the headers of an incoming message that go on to what is published
 // while it is handled: trace context and baggage. The correlation id goes on too.

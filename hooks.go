@@ -52,7 +52,8 @@ func (d *Delivery) SetContext(ctx context.Context) {
 }
 
 // Context is what [Delivery.SetContext] was given in this attempt; without it, and of a
-// delivery without a subscription, one that has no values. It is for values only: it may
+// delivery without a subscription, one that has no values. Publish middleware sees its
+// values when the runtime publishes the dead letter or the error reply. It is for values only: it may
 // have ended.
 func (d *Delivery) Context() context.Context {
 	l := d.hooks.Load()
@@ -217,12 +218,27 @@ func (r *hookRunner) run(h hook, s settledHooks) {
 		}
 		log.Error("hook called runtime.Goexit")
 	}()
-	ctx := r.ctx
-	if values := s.from.Context(); values != context.Background() {
-		ctx = liveValues{r.ctx, values}
-	}
-	h.run(ctx, s.outcome)
+	h.run(s.from.live(r.ctx), s.outcome)
 	returned = true
+}
+
+// live is ctx with the values of the delivery's own context, where it has one.
+func (d *Delivery) live(ctx context.Context) context.Context {
+	if values := d.Context(); values != context.Background() {
+		return liveValues{ctx, values}
+	}
+	return ctx
+}
+
+// undelivered is a context that belongs to no delivery, whatever it descends from: what is
+// published with it stands for the runtime, not for a handler.
+type undelivered struct{ context.Context }
+
+func (c undelivered) Value(key any) any {
+	if _, ok := key.(frameKey); ok {
+		return nil
+	}
+	return c.Context.Value(key)
 }
 
 // liveValues lives as long as its context does and has the values of another.

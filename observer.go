@@ -10,6 +10,9 @@ import (
 // several goroutines at once: what metrics need beyond middleware. They must be
 // quick, must not block, and must not end their goroutine. A nil function costs nothing; a panic in one is logged.
 type Observer struct {
+	// Started is called once, when every subscription is live and before the AfterStartup
+	// hooks: s is what Start will return. Its Health may be asked from then on, for gauges.
+	Started func(s *Service)
 	// Received is called for each delivery, before its first attempt.
 	Received func(d *Delivery)
 	// Parked is called when a delivery is held for a later attempt.
@@ -31,12 +34,19 @@ type SettledEvent struct {
 	// Err is what failed, the settlement where nothing did before it; nil for a
 	// success.
 	Err error
+	// Reason says in a word why a failed message ended so, one of the Reason constants;
+	// "" where the policy was not asked.
+	Reason string
 	// Took is the time from the start of the attempt to its settlement.
 	Took time.Duration
+	// Settling is how much of Took the broker needed for the settlement alone; 0 where
+	// there was none, as for what is parked, and on a transport without acknowledgements.
+	Settling time.Duration
 }
 
 // observers is all observers of an app. The functions that nobody gave are absent.
 type observers struct {
+	started      []func(*Service)
 	received     []func(*Delivery)
 	parked       []func(*Delivery, time.Time)
 	settled      []func(SettledEvent)
@@ -48,6 +58,9 @@ type observers struct {
 func newObservers(all []Observer, log *slog.Logger) *observers {
 	o := &observers{log: log}
 	for _, one := range all {
+		if one.Started != nil {
+			o.started = append(o.started, one.Started)
+		}
 		if one.Received != nil {
 			o.received = append(o.received, one.Received)
 		}
@@ -81,6 +94,12 @@ func guarded[F any](o *observers, f F, call func(F)) {
 		}
 	}()
 	call(f)
+}
+
+func (o *observers) onStarted(s *Service) {
+	if o.started != nil {
+		each(o, o.started, func(f func(*Service)) { f(s) })
+	}
 }
 
 func (o *observers) onReceived(d *Delivery) {

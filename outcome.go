@@ -81,6 +81,29 @@ func DeadLetter(err error) error { return &verdict{action: actionDeadLetter, err
 // redeliver it is lost, and counted. err may be nil.
 func FailFast(err error) error { return &verdict{action: actionFailFast, err: err} }
 
+// OutcomeOf says what [Reject], [Ignore] or their like decided, err being what a handler
+// or a middleware returned: the outcome that follows where nothing fails on the way. ok is
+// false for an error that the policy is asked about, and for nil. A middleware learns here
+// that Ignore(nil) is no failure.
+func OutcomeOf(err error) (o Outcome, ok bool) {
+	v, ok := verdictOf(err)
+	if !ok {
+		return 0, false
+	}
+	switch v.action {
+	case actionIgnore:
+		return OutcomeIgnored, true
+	case actionReject:
+		return OutcomeRejected, true
+	case actionRetry:
+		return OutcomeRetried, true
+	case actionDeadLetter:
+		return OutcomeDeadLettered, true
+	default:
+		return OutcomeGivenBack, true
+	}
+}
+
 // verdict is an error that decides outright. It is found through wrapping; of
 // several the outermost wins.
 type verdict struct {

@@ -61,7 +61,7 @@ func (c *consumer) park(p *parked, delay time.Duration) {
 // given back now, it would come again, and fail again, until then.
 func (c *consumer) hold(f *frame, cause error) {
 	const beyondAnyDrain = 1000 * time.Hour
-	c.attemptEnded(f, OutcomeGivenBack, cause)
+	c.attemptEnded(f, OutcomeGivenBack, cause, 0)
 	c.park(&parked{frame: f, held: true}, beyondAnyDrain)
 }
 

@@ -26,13 +26,16 @@ type outlet struct {
 }
 
 // wrap builds the pipeline, once, at start.
-func (o *outlet) wrap(middleware []PublishMiddleware) {
-	if len(middleware) == 0 {
-		return
-	}
-	o.chain = o.send
+func (o *outlet) wrap(middleware []func(kind string) PublishMiddleware) {
 	for i := len(middleware) - 1; i >= 0; i-- {
-		o.chain = middleware[i](o.chain)
+		m := middleware[i](kindOf(o.broker))
+		if m == nil {
+			continue
+		}
+		if o.chain == nil {
+			o.chain = o.send
+		}
+		o.chain = m(o.chain)
 	}
 }
 
@@ -106,6 +109,13 @@ type requestSlot struct {
 }
 
 type requestKey struct{}
+
+// IsRequest reports, to a publish middleware, whether ctx is that of a [Requester]'s
+// message: next then returns when the answer has come.
+func IsRequest(ctx context.Context) bool {
+	_, ok := ctx.Value(requestKey{}).(*requestSlot)
+	return ok
+}
 
 // through runs the middleware; a panic in it becomes an error.
 func (o *outlet) through(ctx context.Context, msgs []broker.OutgoingMessage) (err error) {

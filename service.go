@@ -157,6 +157,7 @@ func (s *Service) start(ctx context.Context) error {
 	for _, c := range s.consumers {
 		c.start()
 	}
+	s.obs.onStarted(s)
 	for i, f := range s.app.afterStartup {
 		if err := callHook(ctx, f); err != nil {
 			s.undo()

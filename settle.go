@@ -13,7 +13,8 @@ func (c *consumer) acknowledge(f *frame, o Outcome, cause error) {
 		c.finish(f, o, cause) // inside a transaction that was committed
 		return
 	}
-	c.settle(f, o, cause, f.delivery.msg.Ack(c.settleCtx))
+	began := c.clock()
+	c.settle(f, o, cause, f.delivery.msg.Ack(c.settleCtx), began)
 }
 
 // giveBack returns a delivery to the broker, unprocessed. What the transport
@@ -26,7 +27,8 @@ func (c *consumer) giveBack(f *frame, cause error) {
 		c.finish(f, OutcomeGivenBack, cause)
 		return
 	}
-	c.settle(f, OutcomeGivenBack, cause, f.delivery.msg.Nack(c.settleCtx, true))
+	began := c.clock()
+	c.settle(f, OutcomeGivenBack, cause, f.delivery.msg.Nack(c.settleCtx, true), began)
 }
 
 // retry has a delivery handled again after delay: by the broker where it can
@@ -37,13 +39,14 @@ func (c *consumer) retry(f *frame, delay time.Duration, cause error) {
 	// must not grow by what the handler asked for.
 	guarded := c.plan.most > 0 && f.delivery.attempt >= c.plan.most
 	if c.plan.properties.CountsDeliveries && f.lane == nil && !guarded {
+		began := c.clock()
 		err := broker.NackAfter(c.settleCtx, f.delivery.msg, delay)
 		if err == nil || isFinal(err) {
-			c.settle(f, OutcomeRetried, cause, err)
+			c.settle(f, OutcomeRetried, cause, err, began)
 			return
 		}
 	}
-	c.attemptEnded(f, OutcomeRetried, cause)
+	c.attemptEnded(f, OutcomeRetried, cause, 0)
 	c.park(&parked{frame: f}, delay)
 }
 
@@ -52,10 +55,27 @@ func isFinal(err error) bool {
 	return errors.Is(err, broker.ErrSettled) || errors.Is(err, broker.ErrStale) || errors.Is(err, broker.ErrClosed)
 }
 
-// settle ends an attempt whose settlement answered err. A transport without
-// acknowledgements answers that it has none, which is accepted.
-func (c *consumer) settle(f *frame, o Outcome, cause, err error) {
-	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+// reject gives a delivery up.
+func (c *consumer) reject(f *frame, cause error) {
+	began := c.clock()
+	c.settle(f, OutcomeRejected, cause, f.delivery.msg.Nack(c.settleCtx, false), began)
+}
+
+// clock is the time since the service began, plus 1; 0 where no observer would be told of
+// it: reading it takes as long as a settlement in memory.
+func (c *consumer) clock() time.Duration {
+	if c.obs.settled == nil {
+		return 0
+	}
+	return c.svc.since() + 1
+}
+
+// settle ends an attempt whose settlement began at a clock's time and answered err. A
+// transport without acknowledgements answers that it has none, which is accepted.
+func (c *consumer) settle(f *frame, o Outcome, cause, err error, began time.Duration) {
+	if errors.Is(err, errors.ErrUnsupported) {
+		began = 0
+	} else if err != nil {
 		c.log.ErrorContext(f.logContext(), "settling failed", "name", f.delivery.Name(), "outcome", o.String(), "error", err)
 		c.svc.settleFailures.Add(1)
 		o = OutcomeUnsettled
@@ -63,12 +83,13 @@ func (c *consumer) settle(f *frame, o Outcome, cause, err error) {
 			cause = err
 		}
 	}
+	c.attemptEnded(f, o, cause, began)
 	c.finish(f, o, cause)
 }
 
 // finish ends an attempt and lets the delivery go.
 func (c *consumer) finish(f *frame, o Outcome, cause error) {
-	c.attemptEnded(f, o, cause)
+	c.attemptEnded(f, o, cause, 0)
 	if c.svc.stopping.Load() {
 		c.svc.drained.count(o, c.plan.properties.Redelivers)
 	}
@@ -81,10 +102,11 @@ func (c *consumer) finish(f *frame, o Outcome, cause error) {
 	c.release()
 }
 
-// attemptEnded tells the hooks and the observers how an attempt ended.
+// attemptEnded tells the hooks and the observers how an attempt ended. settling is the
+// clock's time when its settlement began, 0 where there was none.
 //
 // Once: a parked delivery that is let go later had its attempt ended when it was parked.
-func (c *consumer) attemptEnded(f *frame, o Outcome, cause error) {
+func (c *consumer) attemptEnded(f *frame, o Outcome, cause error, settling time.Duration) {
 	if f.ended {
 		return
 	}
@@ -94,6 +116,10 @@ func (c *consumer) attemptEnded(f *frame, o Outcome, cause error) {
 	}
 	c.svc.hooks.settled(&f.delivery, o)
 	if c.obs.settled != nil {
-		c.obs.onSettled(SettledEvent{Delivery: &f.delivery, Outcome: o, Err: cause, Took: c.svc.since() - f.began})
+		e := SettledEvent{Delivery: &f.delivery, Outcome: o, Err: cause, Reason: f.reason.String(), Took: c.svc.since() - f.began}
+		if settling > 0 {
+			e.Settling = f.began + e.Took + 1 - settling
+		}
+		c.obs.onSettled(e)
 	}
 }

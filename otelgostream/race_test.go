@@ -1,0 +1,5 @@
+//go:build race
+
+package otelgostream_test
+
+const raceEnabled = true
