@@ -136,8 +136,9 @@ func TestRetriesAfterHoursInBubble(t *testing.T) {
 				t.Errorf("call %d was of %q after %v, want %v", i+2, c.payload, got, want)
 			}
 			last = c.at
-			if all := s.committed(); len(all) > 0 {
-				t.Errorf("committed before the message was handled: %v", all)
+			// The interval may end at the very moment of the last call, and its ack be in time.
+			if all := s.committed(); len(all) > 0 && all[0].at.Before(c.at) {
+				t.Errorf("committed before the message was handled, at %v: %v", c.at, all)
 			}
 		}
 		time.Sleep(kafka.DefaultCommitInterval)
