@@ -161,9 +161,11 @@ func TestRunIsKilled(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v\n%s", err, &out)
 		}
-		// A server that lives on may have read the last acknowledgements since.
-		if most := counts.Handled > left; most || c.url == "" && counts.Handled != left {
-			t.Errorf("%d orders were handled after the crash, want the %d that were not acknowledged", counts.Handled, left)
+		// The run ends when every order is settled. Of those that were settled already, whose
+		// acknowledgements alone were lost, some may not have come again by then; and a server
+		// that lives on may have read the last acknowledgements since.
+		if counts.Handled > left {
+			t.Errorf("%d orders were handled after the crash, want at most the %d that were not acknowledged", counts.Handled, left)
 		}
 		if counts.Confirmed != 988 || counts.DeadLettered() != 12 {
 			t.Errorf("the account is\n%s", &out)
