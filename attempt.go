@@ -74,7 +74,7 @@ func (c *consumer) again(p *parked, s *slot) {
 		return
 	}
 	if broker.Stale(old.delivery.msg) {
-		c.log.WarnContext(old.logContext(), "parked message is stale, it is let go", "name", old.delivery.Name())
+		c.log.WarnContext(old.logContext(), "parked message is stale, it is let go", AttrName, old.delivery.Name())
 		c.finish(old, OutcomeUnsettled, broker.ErrStale)
 		return
 	}
@@ -165,14 +165,14 @@ func (c *consumer) isRequest(f *frame) bool {
 func (c *consumer) carryOut(f *frame, d decision, err error) {
 	f.reason = reasonOf(d.reason)
 	if d.undeclared {
-		c.log.WarnContext(f.logContext(), "a dead letter was asked for but none is declared: DeadLetterTo(name)", "name", f.delivery.Name())
+		c.log.WarnContext(f.logContext(), "a dead letter was asked for but none is declared: DeadLetterTo(name)", AttrName, f.delivery.Name())
 	}
 	switch d.action {
 	case actionIgnore:
 		c.logIgnored(f, d, err)
 		c.acknowledge(f, OutcomeIgnored, err)
 	case actionReject:
-		c.log.ErrorContext(f.logContext(), "message is rejected", c.failureAttrs(f, err, "reason", d.reason)...)
+		c.log.ErrorContext(f.logContext(), "message is rejected", c.failureAttrs(f, err)...)
 		c.answerFailure(f, err)
 		c.reject(f, err)
 	case actionRetry:
@@ -187,7 +187,7 @@ func (c *consumer) carryOut(f *frame, d decision, err error) {
 		c.log.WarnContext(f.logContext(), "message failed during the drain, it is given back", c.failureAttrs(f, err)...)
 		c.giveBack(f, err)
 	case actionFailFast:
-		c.log.ErrorContext(f.logContext(), "message failed, the app shuts down", c.failureAttrs(f, err, "reason", d.reason)...)
+		c.log.ErrorContext(f.logContext(), "message failed, the app shuts down", c.failureAttrs(f, err)...)
 		c.svc.fail(&failFastError{name: c.plan.info.name, err: err})
 		c.hold(f, err)
 	}
@@ -201,19 +201,23 @@ func (c *consumer) logIgnored(f *frame, d decision, err error) {
 		level = slog.LevelDebug
 	}
 	if c.log.Enabled(c.settleCtx, level) {
-		c.log.Log(f.logContext(), level, "message is ignored", c.failureAttrs(f, err, "reason", d.reason)...)
+		c.log.Log(f.logContext(), level, "message is ignored", c.failureAttrs(f, err)...)
 	}
 }
 
 func (c *consumer) logRetry(f *frame, d decision, err error) {
-	c.log.WarnContext(f.logContext(), "message failed, it will be retried", c.failureAttrs(f, err, "reason", d.reason, "delay", d.delay)...)
+	c.log.WarnContext(f.logContext(), "message failed, it will be retried", c.failureAttrs(f, err, "delay", d.delay)...)
 }
 
 // failureAttrs are the log attributes of a failed message, never its payload (though
 // the error of a codec may quote a value of it); the
 // stack of a panic with the first attempt alone.
 func (c *consumer) failureAttrs(f *frame, err error, more ...any) []any {
-	attrs := append([]any{"name", f.delivery.Name(), "attempt", f.delivery.attempt, "error", err}, more...)
+	attrs := []any{AttrName, f.delivery.Name(), AttrAttempt, f.delivery.attempt, "error", err}
+	if f.reason != 0 {
+		attrs = append(attrs, AttrReason, f.reason.String())
+	}
+	attrs = append(attrs, more...)
 	var p *PanicError
 	if f.delivery.attempt == 1 && errors.As(err, &p) {
 		attrs = append(attrs, "stack", string(p.Stack))

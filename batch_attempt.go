@@ -101,7 +101,7 @@ func (c *consumer) batchAgain(p *parked, s *slot) {
 	var fresh []*frame
 	for _, f := range frames {
 		if broker.Stale(f.delivery.msg) {
-			c.log.WarnContext(f.logContext(), "parked message is stale, it is let go", "name", f.delivery.Name())
+			c.log.WarnContext(f.logContext(), "parked message is stale, it is let go", AttrName, f.delivery.Name())
 			c.finish(f, OutcomeUnsettled, broker.ErrStale)
 			continue
 		}

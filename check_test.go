@@ -171,7 +171,7 @@ func wantLines(t *testing.T, err error, want []string) {
 }
 
 func mistakes() []mistake {
-	return slices.Concat(handlerMistakes(), routerMistakes(), optionMistakes(), policyMistakes(), nameMistakes(), publisherMistakes())
+	return slices.Concat(handlerMistakes(), routerMistakes(), optionMistakes(), policyMistakes(), nameMistakes(), publisherMistakes(), codecMistakes())
 }
 
 func handlerMistakes() []mistake {

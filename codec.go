@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -20,6 +21,23 @@ type Codec interface {
 	// Unmarshal decodes data into v, a pointer to the handler's type. It must not
 	// keep or change data.
 	Unmarshal(data []byte, v any) error
+}
+
+// CodecChecker is a [Codec] that knows its own mistakes, those of its options for one.
+// [App.Check] asks it of each codec that it is given.
+type CodecChecker interface {
+	// Check reports all mistakes, joined; nil where there is none. It does no I/O.
+	Check() error
+}
+
+// TypeChecker is a [Codec] that knows which types it cannot encode or decode.
+// [App.Check] asks the main codec of each handler and publisher, and those of [Codecs]
+// that stand at the subscription itself: one of a router or an app is there for some of
+// its subscriptions, and need not fit them all.
+type TypeChecker interface {
+	// CheckType reports why no value of type t, a handler's T or R, can be encoded or
+	// decoded. It does no I/O.
+	CheckType(t reflect.Type) error
 }
 
 // JSON is the default codec: encoding/json, "application/json".
@@ -64,6 +82,55 @@ func newCodecTable(main Codec, others []Codec) codecTable {
 		t.others[key] = c
 	}
 	return t
+}
+
+// checkCodec reports what is wrong with a codec that an option was given, as
+// "WithCodec(*T): what to change".
+func checkCodec(option string, c Codec) []error {
+	if isNil(c) {
+		return []error{fmt.Errorf("%s(nil): a codec is needed", option)}
+	}
+	if k, ok := c.(CodecChecker); ok {
+		if err := k.Check(); err != nil {
+			parts, ok := joined(err)
+			if !ok {
+				parts = []error{err}
+			}
+			var errs []error
+			for _, err := range parts {
+				errs = append(errs, fmt.Errorf("%s(%T): %w", option, c, err))
+			}
+			return errs
+		}
+	}
+	if c.ContentType() == "" {
+		return []error{fmt.Errorf("%s(%T): the codec has no content type", option, c)}
+	}
+	return nil
+}
+
+// checkTypes reports the types that the codecs of a subscription cannot encode or
+// decode: the main one, and those that stand at the subscription itself.
+func (s *subscriptionPlan) checkTypes(own []Codec, bad func(error)) {
+	bad(s.handler.in.checkType(s.codecs.main))
+	if s.handler.out.typ != s.handler.in.typ {
+		bad(s.handler.out.checkType(s.codecs.main))
+	}
+	for _, c := range own {
+		if mediaType(c.ContentType()) != mediaType(s.codecs.contentType) {
+			bad(s.handler.in.checkType(c))
+		}
+	}
+}
+
+// checkType reports that c cannot encode or decode b's type.
+func (b body) checkType(c Codec) error {
+	if k, ok := c.(TypeChecker); ok && b.mode == bodyCodec && b.typ != nil {
+		if err := k.CheckType(b.typ); err != nil {
+			return fmt.Errorf("codec %T: %w", c, err)
+		}
+	}
+	return nil
 }
 
 // forContentType returns the codec for a message that declares contentType; the

@@ -102,7 +102,7 @@ type task struct {
 func newConsumer(s *Service, p *subscriptionPlan) *consumer {
 	c := &consumer{
 		plan: p, svc: s, obs: s.obs,
-		log:        s.log.With("subscription", p.info.name),
+		log:        s.log.With(AttrSubscription, p.info.name),
 		handlerCtx: s.handlerCtx, settleCtx: s.settleCtx,
 		wake: make(chan struct{}, 1),
 	}

@@ -53,7 +53,7 @@ func (c *consumer) sendThenAck(f *frame, p *pendingSend) {
 func (c *consumer) sendLater(f *frame, p *pendingSend, err error) {
 	p.tries++
 	c.svc.sendFailures.Add(1)
-	c.log.ErrorContext(f.logContext(), "publishing failed, it will be repeated", "what", p.what, "name", f.delivery.Name(), "to", p.msg.Name, "tries", p.tries, "error", err)
+	c.log.ErrorContext(f.logContext(), "publishing failed, it will be repeated", "what", p.what, AttrName, f.delivery.Name(), "to", p.msg.Name, "tries", p.tries, "error", err)
 	if c.svc.stopping.Load() {
 		c.giveBack(f, p.cause)
 		return
@@ -75,12 +75,12 @@ func isPermanent(err error) bool {
 // where none is declared it is rejected.
 func (c *consumer) unanswerable(f *frame, p *pendingSend, err error) {
 	c.svc.sendFailures.Add(1)
-	c.log.ErrorContext(f.logContext(), "the answer to a failed request cannot be published", "name", f.delivery.Name(), "to", p.msg.Name, "error", err)
+	c.log.ErrorContext(f.logContext(), "the answer to a failed request cannot be published", AttrName, f.delivery.Name(), "to", p.msg.Name, "error", err)
 	if to := c.plan.policy.deadLetter; to != "" {
 		c.sendThenAck(f, c.deadLetter(f, decision{action: actionDeadLetter, to: to, reason: ReasonError}, p.cause))
 		return
 	}
-	c.log.ErrorContext(f.logContext(), "message is rejected", c.failureAttrs(f, p.cause, "reason", ReasonError)...)
+	c.log.ErrorContext(f.logContext(), "message is rejected", c.failureAttrs(f, p.cause)...)
 	c.reject(f, p.cause)
 }
 
@@ -133,7 +133,7 @@ func (c *consumer) answerFailure(f *frame, err error) {
 	defer cancel()
 	p := c.errorReply(f, err)
 	if e := p.via.publish(ctx, p.msg); e != nil {
-		c.log.WarnContext(f.logContext(), "the requester could not be told of the failure", "name", f.delivery.Name(), "to", p.msg.Name, "error", e)
+		c.log.WarnContext(f.logContext(), "the requester could not be told of the failure", AttrName, f.delivery.Name(), "to", p.msg.Name, "error", e)
 	}
 }
 

@@ -109,10 +109,7 @@ func (a *App) Describe() (Description, error) {
 		}
 		one := PublisherDescription{Name: port.name, Broker: a.brokerIndex(port.broker), Payload: port.in.typ, Answer: port.out.typ}
 		if port.in.mode == bodyCodec {
-			one.ContentType = p.defaultCodec.ContentType()
-			if port.codec != nil {
-				one.ContentType = port.codec.ContentType()
-			}
+			one.ContentType = port.mainCodec(a.settings.defaults).ContentType()
 		}
 		d.Publishers = append(d.Publishers, one)
 	}

@@ -211,7 +211,7 @@ func (r *hookRunner) run(h hook, s settledHooks) {
 		if returned {
 			return
 		}
-		log := r.log.With("subscription", s.from.Subscription().Name())
+		log := r.log.With(AttrSubscription, s.from.Subscription().Name())
 		if v := recover(); v != nil {
 			log.Error("hook panicked", "panic", v, "stack", string(debug.Stack()))
 			return

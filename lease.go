@@ -119,7 +119,7 @@ func (k *leaseKeeper) extendOne(m broker.IncomingMessage, limit time.Duration) (
 		return 0, false
 	}
 	if err != nil {
-		k.c.log.Warn("extending a lease failed", "name", m.Name(), "error", err)
+		k.c.log.Warn("extending a lease failed", AttrName, m.Name(), "error", err)
 	}
 	until, _ := broker.LeaseUntil(m)
 	left = time.Until(until)

@@ -187,14 +187,10 @@ func OnSubscriptionLost(p LostPolicy) Option {
 // The default is [JSON].
 func WithCodec(c Codec) CodecOption {
 	return codecOption{func(s *settings) {
-		if isNil(c) {
-			s.bad("WithCodec(nil): a codec is needed")
-			return
+		s.errs = append(s.errs, checkCodec("WithCodec", c)...)
+		if !isNil(c) {
+			s.codec.set(c)
 		}
-		if c.ContentType() == "" {
-			s.bad("WithCodec: the codec %T has no content type", c)
-		}
-		s.codec.set(c)
 	}}
 }
 
@@ -203,14 +199,10 @@ func WithCodec(c Codec) CodecOption {
 func Codecs(codecs ...Codec) CodecOption {
 	return codecOption{func(s *settings) {
 		for _, c := range codecs {
-			if isNil(c) {
-				s.bad("Codecs(nil): a codec is needed")
-				continue
+			s.errs = append(s.errs, checkCodec("Codecs", c)...)
+			if !isNil(c) {
+				s.codecs = append(s.codecs, c)
 			}
-			if c.ContentType() == "" {
-				s.bad("Codecs: the codec %T has no content type", c)
-			}
-			s.codecs = append(s.codecs, c)
 		}
 	}}
 }

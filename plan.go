@@ -14,7 +14,6 @@ type plan struct {
 	subscriptions []*subscriptionPlan
 	ports         map[*port]*outlet // nil for a port that is faulty
 	outlets       []*outlet
-	defaultCodec  Codec
 }
 
 // subscriptionPlan is one subscription with its settings resolved.
@@ -69,7 +68,6 @@ func (a *App) plan() (*plan, error) {
 	if len(a.mounts) == 0 {
 		p.add(errors.New("no broker is mounted: app.Mount(broker, routers…)"))
 	}
-	p.plan.defaultCodec = a.settings.defaults.mainCodec()
 	for _, m := range a.mounts {
 		if err := broker.Check(m.broker); err != nil {
 			p.addErrors(fmt.Sprintf("%T", m.broker), []error{err})
@@ -183,6 +181,9 @@ func (p *planner) route(m *mount, rt *route, defaults settings, middleware []Mid
 	}
 	set := rt.own.within(defaults)
 	s.resolve(set, bad)
+	if s.handler != nil {
+		s.checkTypes(rt.own.codecs, bad)
+	}
 	for i := range s.policy.rules {
 		bad(s.policy.rules[i].check(s.policy.deadLetter != ""))
 	}
@@ -361,6 +362,9 @@ func (p *planner) port(port *port) {
 	if port.name != "" {
 		bad(broker.CheckPublishName(port.broker, port.name))
 	}
+	main := port.mainCodec(p.app.settings.defaults)
+	bad(port.in.checkType(main))
+	bad(port.out.checkType(main))
 	pub, ok := broker.DefaultPublisher(port.broker)
 	if !ok {
 		bad(fmt.Errorf("%T has no default publisher", port.broker))

@@ -249,12 +249,17 @@ func (a *App) newPort(maker string, b broker.Broker, name string, in body, opts 
 	return p
 }
 
+// mainCodec encodes what is published, and decodes answers without a content type.
+func (p *port) mainCodec(defaults settings) Codec {
+	if p.codec != nil {
+		return p.codec
+	}
+	return defaults.mainCodec()
+}
+
 // bind makes the port usable.
 func (p *port) bind(o *outlet, defaults settings) {
-	main := p.codec
-	if main == nil {
-		main = defaults.mainCodec()
-	}
+	main := p.mainCodec(defaults)
 	p.codecs = newCodecTable(main, append(p.extra[:len(p.extra):len(p.extra)], defaults.codecs...))
 	if p.in.mode == bodyCodec {
 		p.headers = broker.NewHeaders(broker.Header{Key: broker.HeaderContentType, Value: main.ContentType()})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -116,7 +117,7 @@ func newService(ctx context.Context, a *App, p *plan, d seam.Double) *Service {
 		log = slog.Default()
 	}
 	s := &Service{
-		app: a, plan: p, double: d, log: log.With("app", a.name),
+		app: a, plan: p, double: d, log: log.With(AttrApp, a.name),
 		epoch:  time.Now(),
 		byName: make(map[string]*consumer, len(p.subscriptions)),
 		done:   make(chan struct{}),
@@ -222,11 +223,11 @@ func (s *Service) open(ctx context.Context) error {
 
 // listen logs what the broker tells.
 func (s *Service) listen(b broker.Broker) {
-	kind := kindOf(b)
+	kind := strings.TrimSuffix(kindOf(b), "-secure") // as metrics name the system
 	broker.Notify(b, func(e broker.Event) {
-		attrs := []any{"broker", kind, "event", e.Kind.String()}
+		attrs := []any{AttrSystem, kind, "event", e.Kind.String()}
 		if e.Name != "" {
-			attrs = append(attrs, "name", e.Name)
+			attrs = append(attrs, AttrName, e.Name)
 		}
 		if e.Err != nil {
 			attrs = append(attrs, "error", e.Err)
@@ -241,7 +242,7 @@ func (s *Service) listen(b broker.Broker) {
 
 // warn logs, once, what the user should know of a subscription.
 func (s *Service) warn(p *subscriptionPlan) {
-	log := s.log.With("subscription", p.info.name)
+	log := s.log.With(AttrSubscription, p.info.name)
 	if !p.properties.Redelivers {
 		log.Warn("delivery is at most once: the transport does not redeliver")
 	}

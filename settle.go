@@ -76,7 +76,7 @@ func (c *consumer) settle(f *frame, o Outcome, cause, err error, began time.Dura
 	if errors.Is(err, errors.ErrUnsupported) {
 		began = 0
 	} else if err != nil {
-		c.log.ErrorContext(f.logContext(), "settling failed", "name", f.delivery.Name(), "outcome", o.String(), "error", err)
+		c.log.ErrorContext(f.logContext(), "settling failed", AttrName, f.delivery.Name(), AttrOutcome, o.String(), "error", err)
 		c.svc.settleFailures.Add(1)
 		o = OutcomeUnsettled
 		if cause == nil {

@@ -64,14 +64,14 @@ func (h *Handler) control(w http.ResponseWriter, r *http.Request, action string,
 	}
 	err := do(service, r.Context(), name)
 	if err == nil {
-		h.log.InfoContext(r.Context(), action+" by request", "subscription", name, "who", who)
+		h.log.InfoContext(r.Context(), action+" by request", gostream.AttrSubscription, name, "who", who)
 		h.mu.Lock()
 		answer := controlAnswer{name, h.states[name].String()}
 		h.mu.Unlock()
 		respond(w, r, http.StatusOK, answer)
 		return
 	}
-	h.log.WarnContext(r.Context(), action+" by request failed", "subscription", name, "who", who, "error", err)
+	h.log.WarnContext(r.Context(), action+" by request failed", gostream.AttrSubscription, name, "who", who, "error", err)
 	h.controlFailed(w, r, name, err)
 }
 
@@ -91,7 +91,7 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request, action, name str
 			w.Header().Set("WWW-Authenticate", "Bearer")
 		}
 	}
-	h.log.WarnContext(r.Context(), action+" by request refused", "subscription", name, "remote", r.RemoteAddr, "error", err)
+	h.log.WarnContext(r.Context(), action+" by request refused", gostream.AttrSubscription, name, "remote", r.RemoteAddr, "error", err)
 	fail(w, r, status, text, "")
 	return "", false
 }

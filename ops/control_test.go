@@ -73,8 +73,8 @@ func TestPauseAndResume(t *testing.T) {
 		ask("resume", "running")
 		state("running")
 		for _, want := range []string{
-			`msg="pause by request" app=shop subscription=orders who=ana`,
-			`msg="resume by request" app=shop subscription=orders who=ana`,
+			`msg="pause by request" gostream.app=shop gostream.subscription=orders who=ana`,
+			`msg="resume by request" gostream.app=shop gostream.subscription=orders who=ana`,
 		} {
 			if strings.Count(log.String(), want) != 2 {
 				t.Errorf("the log does not have %q twice:\n%s", want, log.String())

@@ -121,11 +121,11 @@ func ExampleControl() {
 		panic(err)
 	}
 	// Output:
-	// level=INFO msg="pause by request" app=shop subscription=orders who=ana
+	// level=INFO msg="pause by request" gostream.app=shop gostream.subscription=orders who=ana
 	// POST /subscriptions/orders/pause 200
-	// level=INFO msg="pause by request" app=shop subscription=letters/out who=ana
+	// level=INFO msg="pause by request" gostream.app=shop gostream.subscription=letters/out who=ana
 	// POST /subscriptions/letters%2Fout/pause 200
-	// level=INFO msg="resume by request" app=shop subscription=orders who=ana
+	// level=INFO msg="resume by request" gostream.app=shop gostream.subscription=orders who=ana
 	// POST /subscriptions/orders/resume 200
 	// orders running
 	// letters/out paused

@@ -73,7 +73,7 @@ func New(app *gostream.App, opts ...Option) (*Handler, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("ops: %w", err)
 	}
-	h.log = h.log.With("app", app.Name())
+	h.log = h.log.With(gostream.AttrApp, app.Name())
 	app.Observe(gostream.Observer{StateChanged: h.onStateChanged, Drained: h.onDrained})
 	app.AfterStartup(h.onStarted)
 	app.OnShutdown(h.onShutdown)

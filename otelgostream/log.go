@@ -10,10 +10,11 @@ import (
 )
 
 // LogHandler returns a handler that adds trace_id and span_id to the lines that are logged
-// with the context of a span, and subscription, name and attempt to those that are logged
-// with a handler's context and do not have them. next writes the lines. Give it to
-// [gostream.WithLogger] as well: gostream's own lines about a message are logged with the
-// context of its span. They stand at the top of a line, also where the logger has a group.
+// with the context of a span, and gostream.subscription, messaging.destination.name and
+// gostream.attempt to those that are logged with a handler's context and do not have them.
+// next writes the lines. Give it to [gostream.WithLogger] as well: gostream's own lines
+// about a message are logged with the context of its span. They stand at the top of a line,
+// also where the logger has a group.
 func LogHandler(next slog.Handler) slog.Handler {
 	return &logHandler{top: next, next: next}
 }

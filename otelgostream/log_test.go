@@ -35,9 +35,9 @@ func TestLogHandler(t *testing.T) {
 		r := gostream.NewRouter()
 		r.Handle("orders", gostream.Consume(func(ctx context.Context, _ string) error {
 			log.WarnContext(ctx, "plain")
-			log.With("a", 1, "attempt", "mine").WarnContext(ctx, "with")
+			log.With("a", 1, "gostream.attempt", "mine").WarnContext(ctx, "with")
 			log.With("a", 1).WithGroup("g").With("b", 2).WarnContext(ctx, "group", "c", 3)
-			log.WarnContext(ctx, "own", "name", "mine")
+			log.WarnContext(ctx, "own", "messaging.destination.name", "mine")
 			log.Warn("without")
 			return gostream.Reject(errNo)
 		}), gostream.Named("intake"))
@@ -52,12 +52,12 @@ func TestLogHandler(t *testing.T) {
 		sc := s.one(t, "process orders").SpanContext()
 		ids := "trace_id=" + sc.TraceID().String() + " span_id=" + sc.SpanID().String()
 		want := []string{
-			"level=WARN msg=plain " + ids + " subscription=intake name=orders attempt=1",
-			"level=WARN msg=with a=1 attempt=mine " + ids + " subscription=intake name=orders",
-			"level=WARN msg=group a=1 " + ids + " subscription=intake name=orders attempt=1 g.b=2 g.c=3",
-			"level=WARN msg=own name=mine " + ids + " subscription=intake attempt=1",
+			"level=WARN msg=plain " + ids + " gostream.subscription=intake messaging.destination.name=orders gostream.attempt=1",
+			"level=WARN msg=with a=1 gostream.attempt=mine " + ids + " gostream.subscription=intake messaging.destination.name=orders",
+			"level=WARN msg=group a=1 " + ids + " gostream.subscription=intake messaging.destination.name=orders gostream.attempt=1 g.b=2 g.c=3",
+			"level=WARN msg=own messaging.destination.name=mine " + ids + " gostream.subscription=intake gostream.attempt=1",
 			"level=WARN msg=without",
-			`level=ERROR msg="message is rejected" app=shop subscription=intake name=orders attempt=1 error="reject: no" reason="handler decided" ` + ids,
+			`level=ERROR msg="message is rejected" gostream.app=shop gostream.subscription=intake messaging.destination.name=orders gostream.attempt=1 error="reject: no" gostream.reason="handler decided" ` + ids,
 		}
 		if got := strings.Split(strings.TrimSpace(buf.String()), "\n"); strings.Join(got, "\n") != strings.Join(want, "\n") {
 			t.Errorf("the log is\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

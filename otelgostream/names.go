@@ -1,6 +1,7 @@
 package otelgostream
 
 import (
+	"github.com/gostream/gostream"
 	"go.opentelemetry.io/otel/attribute"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 )
@@ -34,20 +35,20 @@ const (
 const (
 	// keyApp is the app's name. Gauges have it: what two apps of a process count adds up, how
 	// they are does not.
-	keyApp = attribute.Key("gostream.app")
+	keyApp = attribute.Key(gostream.AttrApp)
 	// keySubscription is the subscription's name, see gostream.Named.
-	keySubscription = attribute.Key("gostream.subscription")
+	keySubscription = attribute.Key(gostream.AttrSubscription)
 	// keyOutcome is how an attempt ended, as gostream.Outcome says it; on a span also
 	// "pending", where what must be published first could not be.
-	keyOutcome = attribute.Key("gostream.outcome")
+	keyOutcome = attribute.Key(gostream.AttrOutcome)
 	// keyOutcomes is, on the span of a batch, each outcome with the number of its messages.
 	keyOutcomes = attribute.Key("gostream.outcomes")
 	// keyAttempt is the number of the attempt; the first is 1.
-	keyAttempt = attribute.Key("gostream.attempt")
+	keyAttempt = attribute.Key(gostream.AttrAttempt)
 	// keyRedelivered: it is not the first attempt.
 	keyRedelivered = attribute.Key("gostream.redelivered")
 	// keyReason is why a message failed, one of gostream's Reason constants.
-	keyReason = attribute.Key("gostream.reason")
+	keyReason = attribute.Key(gostream.AttrReason)
 	// keyState is the state of a subscription.
 	keyState = attribute.Key("gostream.state")
 )
@@ -101,7 +102,7 @@ var (
 const (
 	logTraceID      = "trace_id"
 	logSpanID       = "span_id"
-	logSubscription = "subscription"
-	logName         = "name"
-	logAttempt      = "attempt"
+	logSubscription = gostream.AttrSubscription
+	logName         = gostream.AttrName
+	logAttempt      = gostream.AttrAttempt
 )

@@ -114,7 +114,7 @@ func TestRun(t *testing.T) {
 			t.Errorf("no %s in\n%s", want, out)
 		}
 	}
-	confirmed := regexp.MustCompile(`msg="order is confirmed" order=o-0001 trace_id=\w{32} span_id=\w{16} subscription=orders name=orders attempt=1`)
+	confirmed := regexp.MustCompile(`msg="order is confirmed" order=o-0001 trace_id=\w{32} span_id=\w{16} gostream.subscription=orders messaging.destination.name=orders gostream.attempt=1`)
 	if !confirmed.MatchString(logs.String()) {
 		t.Errorf("no %s in\n%s", confirmed, logs)
 	}
