@@ -3,6 +3,8 @@ package gostream
 import (
 	"context"
 	"errors"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gostream/gostream/broker"
@@ -52,39 +54,77 @@ type BrokerHealth struct {
 }
 
 // Health asks the subscriptions and the brokers how they are, on the connections
-// that exist. ctx bounds the asking.
+// that exist, up to 16 at a time. ctx bounds the asking; what has not answered by then is
+// unknown, or its error is that of ctx, as far as the brokers keep to it.
 func (s *Service) Health(ctx context.Context) Health {
 	h := Health{Draining: s.draining.Load()}
 	h.SettleFailures, h.SendFailures = s.settleFailures.Load(), s.sendFailures.Load()
 	h.Ready = s.live.Load() && !h.Draining
-	for _, c := range s.consumers {
-		one := c.health(ctx)
+	h.Subscriptions = make([]SubscriptionHealth, len(s.consumers))
+	h.Brokers = make([]BrokerHealth, len(s.app.mounts))
+	var questions []func()
+	for i, m := range s.app.mounts {
+		one := &h.Brokers[i]
+		one.Kind = kindOf(m.broker)
+		if s.double != nil {
+			continue
+		}
+		questions = append(questions, func() {
+			err := broker.Health(ctx, m.broker)
+			if one.Known = !errors.Is(err, errors.ErrUnsupported); one.Known {
+				one.Err = err
+			}
+		})
+	}
+	for i, c := range s.consumers {
+		one, sub := c.health()
 		if one.State != StateRunning && one.State != StatePaused {
 			h.Ready = false
 		}
-		h.Subscriptions = append(h.Subscriptions, one)
-	}
-	for _, m := range s.app.mounts {
-		err := errors.ErrUnsupported
-		if s.double == nil {
-			err = broker.Health(ctx, m.broker)
+		h.Subscriptions[i] = one
+		if sub == nil {
+			continue
 		}
-		b := BrokerHealth{Kind: kindOf(m.broker), Known: !errors.Is(err, errors.ErrUnsupported)}
-		if b.Known {
-			b.Err = err
-		}
-		h.Brokers = append(h.Brokers, b)
+		to := &h.Subscriptions[i].Lag
+		questions = append(questions, func() {
+			if lag, err := broker.Lag(ctx, sub); err == nil {
+				*to = lag
+			}
+		})
 	}
+	askAll(questions)
 	return h
 }
 
-func (c *consumer) health(ctx context.Context) SubscriptionHealth {
+// askAll calls the functions, up to 16 at a time, and returns when all have returned.
+func askAll(questions []func()) {
+	var next atomic.Int64
+	work := func() {
+		for {
+			i := int(next.Add(1)) - 1
+			if i >= len(questions) {
+				return
+			}
+			questions[i]()
+		}
+	}
+	var others sync.WaitGroup
+	for range min(len(questions), 16) - 1 {
+		others.Go(work)
+	}
+	work()
+	others.Wait()
+}
+
+// health is what is known without asking, and the subscription to ask, nil for none.
+func (c *consumer) health() (SubscriptionHealth, broker.Subscription) {
 	now := c.svc.since()
 	c.mu.Lock()
 	h := SubscriptionHealth{
 		Subscription: &c.plan.info,
 		State:        c.state,
 		InFlight:     int(c.inFlight.Load()),
+		Lag:          -1,
 	}
 	for _, s := range c.slots {
 		if began := s.began.Load(); began != 0 {
@@ -104,11 +144,5 @@ func (c *consumer) health(ctx context.Context) SubscriptionHealth {
 	if c.lanes != nil {
 		h.Stalled = c.lanes.stalled(now)
 	}
-	h.Lag = -1
-	if sub != nil {
-		if lag, err := broker.Lag(ctx, sub); err == nil {
-			h.Lag = lag
-		}
-	}
-	return h
+	return h, sub
 }
