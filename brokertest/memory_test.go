@@ -2,16 +2,30 @@ package brokertest_test
 
 import (
 	"context"
+	"flag"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/gostream/gostream/broker"
 	"github.com/gostream/gostream/brokertest"
+	"github.com/gostream/gostream/internal/docpage"
 	"github.com/gostream/gostream/memory"
 )
 
+//go:generate go test -run ^TestMemory$ -update .
+
+var update = flag.Bool("update", false, "write the kit's tables into the guide of the memory broker")
+
 func TestMemory(t *testing.T) {
 	t.Parallel()
-	brokertest.Run(t, memoryHarness())
+	report := brokertest.Run(t, memoryHarness())
+	all := len(report.Results()) == len(brokertest.Checks()) // -run may choose some
+	if all && !t.Failed() {
+		tables, _, _ := strings.Cut(report.Markdown(), "### Checks")
+		guide := filepath.Join("..", "docs", "memory.md")
+		docpage.Same(t, guide, "memory", tables, *update, "go generate ./brokertest")
+	}
 }
 
 // TestMemoryBounded: with small limits, and with a pattern source in place of the
