@@ -20,6 +20,29 @@ type pendingSend struct {
 	cause   error
 	request bool // it is the answer to a request
 	tries   int
+	cut     string // what a dead letter had to do without; "" for nothing
+}
+
+// lighten takes off what makes a dead letter larger than its message was: first the
+// error's text, then all that was added. It reports false where nothing is left to take.
+func (p *pendingSend) lighten() bool {
+	const text, all = "the error's text", "the headers of a dead letter"
+	switch {
+	case p.outcome != OutcomeDeadLettered || p.cut == all:
+		return false
+	case p.cut == "":
+		p.cut = text
+		p.msg.Headers = p.msg.Headers.Without(HeaderDeadError)
+	default:
+		p.cut = all
+		p.msg.Headers = p.msg.Headers.Without(deadHeaders[:]...)
+	}
+	return true
+}
+
+// deadHeaders are what a dead letter has beyond its message.
+var deadHeaders = [...]string{
+	HeaderDeadReason, HeaderDeadError, HeaderDeadSource, HeaderDeadSubscription, HeaderDeadAttempts, HeaderDeadTime,
 }
 
 // sendTimeout bounds one try.
@@ -36,11 +59,18 @@ func (c *consumer) sendThenAck(f *frame, p *pendingSend) {
 	}()
 	ctx, cancel := context.WithTimeout(undelivered{f.delivery.live(c.settleCtx)}, sendTimeout)
 	err := p.via.publish(ctx, p.msg)
+	for errors.Is(err, broker.ErrTooLarge) && p.lighten() {
+		err = p.via.publish(ctx, p.msg)
+	}
 	cancel()
 	returned = true
 	switch {
 	case err == nil:
-		c.log.ErrorContext(f.logContext(), p.what, c.failureAttrs(f, p.cause, "to", p.msg.Name)...)
+		more := []any{"to", p.msg.Name}
+		if p.cut != "" {
+			more = append(more, "without", p.cut)
+		}
+		c.log.ErrorContext(f.logContext(), p.what, c.failureAttrs(f, p.cause, more...)...)
 		c.acknowledge(f, p.outcome, p.cause)
 	case p.request && isPermanent(err):
 		c.unanswerable(f, p, err)
@@ -88,9 +118,7 @@ func (c *consumer) unanswerable(f *frame, p *pendingSend, err error) {
 // headers as they arrived, and why.
 func (c *consumer) deadLetter(f *frame, d decision, err error) *pendingSend {
 	m := f.delivery.msg
-	headers := m.Headers().Without(
-		HeaderDeadReason, HeaderDeadError, HeaderDeadSource, HeaderDeadSubscription, HeaderDeadAttempts, HeaderDeadTime,
-	).WithAll(
+	headers := m.Headers().Without(deadHeaders[:]...).WithAll(
 		broker.Header{Key: HeaderDeadReason, Value: d.reason},
 		broker.Header{Key: HeaderDeadError, Value: errorText(err)},
 		broker.Header{Key: HeaderDeadSource, Value: m.Name()},
