@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,7 +30,7 @@ var errTill = errors.New("the till is closed")
 type Till struct {
 	opens time.Time // closed before
 	seen  map[string]int
-	hooks int
+	hooks atomic.Int64
 }
 
 // Confirm confirms an order.
@@ -38,7 +39,7 @@ func (till *Till) Confirm(ctx context.Context, o Order) (Confirmation, error) {
 		return Confirmation{}, errTill
 	}
 	till.seen[o.ID]++
-	gostream.AfterAck(ctx, func(context.Context) { till.hooks++ })
+	gostream.AfterAck(ctx, func(context.Context) { till.hooks.Add(1) })
 	return Confirmation{Order: o.ID}, nil
 }
 
@@ -174,8 +175,8 @@ func TestExample_hook(t *testing.T) {
 	till := new(Till)
 	ts := gostreamtest.Start(t, Shop(till))
 	ts.Publish("orders", Order{ID: "o-1"})
-	if till.hooks != 1 {
-		t.Errorf("the hook ran %d times", till.hooks)
+	if till.hooks.Load() != 1 {
+		t.Errorf("the hook ran %d times", till.hooks.Load())
 	}
 }
 
