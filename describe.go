@@ -47,6 +47,12 @@ type SubscriptionDescription struct {
 	// ReplyTo is the name that replies go to; "" for the message's reply-to, and
 	// where there is no reply.
 	ReplyTo string
+	// ReplyBroker is the index in Description.Brokers of where replies are published;
+	// that of Broker unless Via says otherwise, and where there is no reply.
+	ReplyBroker int
+	// ReplyContentType is what replies are encoded as; "" for raw payloads, and where
+	// there is no reply.
+	ReplyContentType string
 	// ContentTypes are those that can be decoded, the default first; empty for
 	// raw payloads.
 	ContentTypes []string
@@ -84,6 +90,9 @@ type PublisherDescription struct {
 	Answer reflect.Type
 	// ContentType is what the payload is encoded as; "" for raw payloads.
 	ContentType string
+	// AnswerContentTypes are those of answers that can be decoded, the default first;
+	// empty for a publisher, and where answers are raw.
+	AnswerContentTypes []string
 }
 
 // Describe returns the app as data. It needs no connection and may be called
@@ -111,6 +120,10 @@ func (a *App) Describe() (Description, error) {
 		if port.in.mode == bodyCodec {
 			one.ContentType = port.mainCodec(a.settings.defaults).ContentType()
 		}
+		if port.out.typ != nil && port.out.mode == bodyCodec {
+			table := port.table(a.settings.defaults)
+			one.AnswerContentTypes = table.contentTypes()
+		}
 		d.Publishers = append(d.Publishers, one)
 	}
 	return d, nil
@@ -131,9 +144,16 @@ func (a *App) describe(s *subscriptionPlan) SubscriptionDescription {
 		Properties:   s.properties,
 		Bindings:     spec.Bindings,
 	}
+	d.ReplyBroker = d.Broker
 	if send := s.handler.send; send != nil {
 		d.Transactional = send.transactional
 		d.Reply, d.ReplyTo = s.handler.out.typ, send.to
+		if send.via != nil {
+			d.ReplyBroker = a.brokerIndex(send.via.port.broker)
+		}
+		if s.handler.out.mode == bodyCodec {
+			d.ReplyContentType = s.codecs.contentType
+		}
 		d.Policy = s.policy.words(send.toReplyTo)
 	} else {
 		d.Policy = s.policy.words(false)

@@ -74,7 +74,7 @@ func TestDescribe(t *testing.T) {
 	}, []gostream.SubscriptionDescription{
 		{
 			Broker: 0, Handler: "reply batch",
-			Payload: reflect.TypeFor[checkOrder](), Reply: reflect.TypeFor[checkReceipt](), ReplyTo: "receipts",
+			Payload: reflect.TypeFor[checkOrder](), Reply: reflect.TypeFor[checkReceipt](), ReplyTo: "receipts", ReplyContentType: "application/shop",
 			ContentTypes: []string{"application/shop"},
 			Workers:      1, MaxInFlight: 80, Timeout: 30 * time.Second,
 			Batch: 20, BatchWait: time.Minute, Transactional: true,
@@ -90,7 +90,7 @@ func TestDescribe(t *testing.T) {
 		},
 		{
 			Broker: 0, Handler: "reply",
-			Payload: reflect.TypeFor[checkOrder](), Reply: reflect.TypeFor[checkReceipt](), ReplyTo: "receipts",
+			Payload: reflect.TypeFor[checkOrder](), Reply: reflect.TypeFor[checkReceipt](), ReplyTo: "receipts", ReplyContentType: "application/shop",
 			ContentTypes: []string{"application/shop", "application/xml", "text/csv"},
 			Workers:      32, MaxInFlight: 128, Timeout: time.Second,
 			Policy: []string{
@@ -113,7 +113,7 @@ func TestDescribe(t *testing.T) {
 		},
 		{
 			Broker: 1, Handler: "reply",
-			Payload: reflect.TypeFor[string](), Reply: reflect.TypeFor[checkReceipt](),
+			Payload: reflect.TypeFor[string](), Reply: reflect.TypeFor[checkReceipt](), ReplyBroker: 1, ReplyContentType: "application/shop",
 			Workers: 2, MaxInFlight: 3, Timeout: 30 * time.Second,
 			Policy:     append([]string{"any other failure of a request: reply with the error, without a retry"}, endless...),
 			Properties: r.stub.properties,
@@ -121,6 +121,7 @@ func TestDescribe(t *testing.T) {
 		{
 			Broker: 2, Handler: "consume",
 			Payload:      reflect.TypeFor[checkOrder](),
+			ReplyBroker:  2,
 			ContentTypes: []string{"application/json"},
 			Workers:      1, MaxInFlight: 64, Timeout: 30 * time.Second,
 			Policy:     endless,
@@ -132,13 +133,41 @@ func TestDescribe(t *testing.T) {
 	publishers := []gostream.PublisherDescription{
 		{Name: "sends-order", Broker: 0, Payload: reflect.TypeFor[checkOrder](), ContentType: "application/shop"},
 		{Name: "sends-bytes", Broker: 1, Payload: reflect.TypeFor[[]byte]()},
-		{Name: "asks", Broker: 0, Payload: reflect.TypeFor[checkOrder](), Answer: reflect.TypeFor[checkReceipt](), ContentType: "application/json"},
+		{Name: "asks", Broker: 0, Payload: reflect.TypeFor[checkOrder](), Answer: reflect.TypeFor[checkReceipt](), ContentType: "application/json", AnswerContentTypes: []string{"application/json"}},
 	}
 	if !reflect.DeepEqual(d.Publishers, publishers) {
 		t.Errorf("publishers\n%+v\nwant\n%+v", d.Publishers, publishers)
 	}
 	if again, err := r.app.Describe(); err != nil || !reflect.DeepEqual(again, d) {
 		t.Errorf("the second description differs: %+v, %v", again, err)
+	}
+}
+
+// What replies and answers are, and where they go, does not follow from what comes in.
+func TestDescribeReplies(t *testing.T) {
+	t.Parallel()
+	r := newCheckRig(t, "shop", gostream.Codecs(checkCodec("text/csv")))
+	r.onMemory.Handle("across", gostream.Reply(answer).To("receipts").Via(r.app.RawPublisher(r.stub)), gostream.WithCodec(checkCodec("application/shop")))
+	r.onMemory.Handle("texts", gostream.Reply(func(context.Context, checkOrder) (string, error) { return "", nil }).To("texts-out"))
+	gostream.NewRequester[[]byte, checkReceipt](r.app, r.memory, "asks", gostream.WithCodec(checkCodec("application/shop")))
+	gostream.NewRequester[checkOrder, []byte](r.app, r.memory, "asks-bytes")
+	d, err := r.app.Describe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	across, texts := d.Subscriptions[0], d.Subscriptions[1]
+	if across.Broker != 0 || across.ReplyBroker != 1 || across.ReplyContentType != "application/shop" {
+		t.Errorf("across brokers: %+v", across)
+	}
+	if texts.ReplyBroker != 0 || texts.ReplyContentType != "" || len(texts.ContentTypes) == 0 {
+		t.Errorf("a raw reply: %+v", texts)
+	}
+	typed, raw := d.Publishers[0], d.Publishers[1]
+	if typed.ContentType != "" || !reflect.DeepEqual(typed.AnswerContentTypes, []string{"application/shop", "text/csv"}) {
+		t.Errorf("a raw request with a typed answer: %+v", typed)
+	}
+	if raw.ContentType != "application/json" || raw.AnswerContentTypes != nil {
+		t.Errorf("a typed request with a raw answer: %+v", raw)
 	}
 }
 

@@ -259,12 +259,16 @@ func (p *port) mainCodec(defaults settings) Codec {
 
 // bind makes the port usable.
 func (p *port) bind(o *outlet, defaults settings) {
-	main := p.mainCodec(defaults)
-	p.codecs = newCodecTable(main, append(p.extra[:len(p.extra):len(p.extra)], defaults.codecs...))
+	p.codecs = p.table(defaults)
 	if p.in.mode == bodyCodec {
-		p.headers = broker.NewHeaders(broker.Header{Key: broker.HeaderContentType, Value: main.ContentType()})
+		p.headers = broker.NewHeaders(broker.Header{Key: broker.HeaderContentType, Value: p.codecs.contentType})
 	}
 	p.bound.Store(o)
+}
+
+// table is the port's codecs, with those of the app.
+func (p *port) table(defaults settings) codecTable {
+	return newCodecTable(p.mainCodec(defaults), append(p.extra[:len(p.extra):len(p.extra)], defaults.codecs...))
 }
 
 func (p *port) outlet() (*outlet, error) {
