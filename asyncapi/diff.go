@@ -104,6 +104,10 @@ func (d *differ) channels() {
 		where := "channel " + k
 		switch {
 		case !inNew:
+			if to := d.movedTo(k); to != "" {
+				d.add(false, "channel-renamed", where, "it is called %s now", to)
+				return
+			}
 			d.add(true, "channel-removed", where, "removed")
 		case !inOld:
 			d.add(false, "channel-added", where, "added")
@@ -114,6 +118,35 @@ func (d *differ) channels() {
 			d.bindings(where, before, after)
 		}
 	})
+}
+
+// movedTo is the key of the new channel that all operations of an old one, now gone, are
+// on; "" where there is none. Their addresses are compared with the operations.
+func (d *differ) movedTo(channel string) string {
+	to := ""
+	o, n := d.old.object("operations"), d.new.object("operations")
+	for i := range o.len() {
+		k := o.keys[i]
+		before, after := d.followed(o.get(k), n.get(k))
+		if channelOf(before) != channel {
+			continue
+		}
+		now := channelOf(after)
+		if now == "" || to != "" && now != to || d.old.object("channels").has(now) {
+			return ""
+		}
+		to = now
+	}
+	return to
+}
+
+// channelOf is the key of the channel that an operation refers to.
+func channelOf(op *object) string {
+	target := op.object("channel").text("$ref")
+	if !strings.HasPrefix(target, "#/channels/") {
+		return ""
+	}
+	return pointerUnescapes.Replace(last(target))
 }
 
 var parameter = regexp.MustCompile(`\{[^{}]*\}`)

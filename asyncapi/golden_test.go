@@ -110,7 +110,7 @@ func TestParser(t *testing.T) {
 		missing("the parser is not installed: npm ci --ignore-scripts --prefix asyncapi/testdata/parser")
 	}
 	var files []string
-	for _, pattern := range []string{"testdata/golden/*", "internal/withbrokers/testdata/*.yaml"} {
+	for _, pattern := range []string{"testdata/golden/*.yaml", "internal/withbrokers/testdata/*.yaml"} {
 		found, err := filepath.Glob(pattern)
 		if err != nil || len(found) == 0 {
 			t.Fatalf("no document matches %s: %v", pattern, err)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/swaggest/jsonschema-go"
 )
@@ -270,6 +271,9 @@ func describe(t reflect.Type, schema *jsonschema.Schema) error {
 	}
 	if name != "" && schema.Title == nil {
 		schema.WithTitle(name)
+	}
+	if t == reflect.TypeFor[time.Duration]() {
+		text = "Nanoseconds."
 	}
 	if text != "" {
 		schema.WithDescription(text)

@@ -102,13 +102,23 @@ func (b *builder) serverObjects() *object {
 	return sorted(out)
 }
 
-// brokerName is what a broker is called: its protocol, or the name of its Go type.
+// brokerName is what a broker is called: its protocol, or the name of its Go type, with a
+// number where it is not the first of its kind.
 func (b *builder) brokerName(i int) string {
-	if i < 0 || i >= len(b.description.Brokers) {
+	brokers := b.description.Brokers
+	if i < 0 || i >= len(brokers) {
 		return "broker"
 	}
-	kind := strings.TrimLeft(b.description.Brokers[i].Kind, "*")
-	k, _ := key(kind)
+	k, _ := key(strings.TrimLeft(brokers[i].Kind, "*"))
+	n := 1
+	for _, other := range brokers[:i] {
+		if other.Kind == brokers[i].Kind {
+			n++
+		}
+	}
+	if n > 1 {
+		k += "-" + strconv.Itoa(n)
+	}
 	return k
 }
 

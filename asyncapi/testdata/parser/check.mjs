@@ -4,9 +4,10 @@ import { readFile } from 'node:fs/promises';
 import { Parser } from '@asyncapi/parser';
 
 const severities = ['error', 'warning', 'information', 'hint'];
+const parser = new Parser();
 let failed = false;
 for (const file of process.argv.slice(2)) {
-  const { document, diagnostics } = await new Parser().parse(await readFile(file, 'utf8'));
+  const { document, diagnostics } = await parser.parse(await readFile(file, 'utf8'));
   const errors = diagnostics.filter((d) => d.severity === 0);
   for (const d of diagnostics) {
     console.log(`${file}: ${severities[d.severity]}: ${d.path.join('/')}: ${d.message}`);
