@@ -198,3 +198,13 @@ func documentOf(t testing.TB, build func(*gostream.App) []asyncapi.Option) *asyn
 	}
 	return spec
 }
+
+// mounting makes an app with one subscription, to "in".
+func mounting(h gostream.Handler, opts ...gostream.HandleOption) func(*gostream.App) []asyncapi.Option {
+	return func(app *gostream.App) []asyncapi.Option {
+		r := gostream.NewRouter()
+		r.Handle("in", h, opts...)
+		app.Mount(memory.New(), r)
+		return nil
+	}
+}

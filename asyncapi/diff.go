@@ -218,7 +218,8 @@ func compareLists(before, after []any) (gone, come []any) {
 func (d *differ) protocols(where string, o, n *object) {
 	before, after := protocolsOf(d.old, o), protocolsOf(d.new, n)
 	if len(before) > 0 && len(after) > 0 && !slices.Equal(before, after) {
-		d.add(true, "protocol", where, "it is on %s; it was on %s", strings.Join(after, ", "), strings.Join(before, ", "))
+		gone := slices.ContainsFunc(before, func(p string) bool { return !slices.Contains(after, p) })
+		d.add(gone, "protocol", where, "it is on %s; it was on %s", strings.Join(after, ", "), strings.Join(before, ", "))
 	}
 }
 

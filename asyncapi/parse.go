@@ -14,7 +14,7 @@ import (
 // are reported, joined, with the lines where they are known. It does not validate the whole,
 // and does not follow references into other files.
 //
-// Input is bounded: 500 levels, two million values.
+// Input is bounded: 500 levels, 500000 values.
 func Parse(data []byte) (*Spec, error) {
 	v, at, err := read(data)
 	if err != nil {

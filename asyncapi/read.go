@@ -16,7 +16,7 @@ import (
 // Bounds of what is read.
 const (
 	maxDepth  = 500     // objects and lists inside one another
-	maxValues = 2000000 // values with all YAML aliases written out
+	maxValues = 500000 // values with all YAML aliases written out
 )
 
 // lines are where the objects of a document begin.
@@ -159,6 +159,8 @@ func readYAML(data []byte, at lines) (any, error) {
 	var next yaml.Node
 	if err := dec.Decode(&next); err == nil {
 		return nil, fmt.Errorf("line %d: a second document follows", next.Line)
+	} else if !errors.Is(err, io.EOF) {
+		return nil, err
 	}
 	r := &yamlReader{at: at}
 	return r.value(&n, 0)
