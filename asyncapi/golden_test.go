@@ -128,3 +128,19 @@ func TestParser(t *testing.T) {
 	}
 	t.Logf("%s", out)
 }
+
+// The document of the examples is valid, too.
+func TestExampleIsValid(t *testing.T) {
+	t.Parallel()
+	d, err := shop().Describe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, version := range []string{"3.0.0", "3.1.0"} {
+		spec, err := asyncapi.Document(d, asyncapi.Version(version))
+		if err != nil {
+			t.Fatal(err)
+		}
+		valid(t, spec)
+	}
+}

@@ -15,7 +15,7 @@ import (
 
 // Bounds of what is read.
 const (
-	maxDepth  = 500     // objects and lists inside one another
+	maxDepth  = 500    // objects and lists inside one another
 	maxValues = 500000 // values with all YAML aliases written out
 )
 
