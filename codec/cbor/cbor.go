@@ -1,19 +1,14 @@
 package cbor
 
 import (
-	"encoding"
 	"errors"
 	"fmt"
-	"math/big"
 	"reflect"
-	"sync"
-	"time"
 
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/gostream/gostream"
 	"github.com/gostream/gostream/codec/internal/limits"
-	"github.com/gostream/gostream/codec/internal/shape"
 )
 
 var _ gostream.Codec = Codec{}
@@ -25,8 +20,9 @@ type Codec struct{ c *config }
 // config is what the options say. It does not change once the codec is made.
 type config struct {
 	limits.Limits
-	enc cbor.EncMode
-	dec cbor.DecMode
+	strict bool
+	enc    cbor.EncMode
+	dec    cbor.DecMode
 }
 
 var defaults = newConfig(nil)
@@ -52,6 +48,7 @@ func newConfig(opts []Option) *config {
 	write := cbor.CoreDetEncOptions()
 	write.Time = cbor.TimeRFC3339NanoUTC
 	write.TimeTag = cbor.EncTagRequired
+	write.TextMarshaler = cbor.TextMarshalerTextString
 	var err error
 	if c.enc, err = write.EncMode(); err != nil {
 		c.Bad(err)
@@ -64,6 +61,7 @@ func newConfig(opts []Option) *config {
 		MaxNestedLevels:  c.MaxDepth,
 		MaxArrayElements: elements,
 		MaxMapPairs:      elements,
+		TextUnmarshaler:  cbor.TextUnmarshalerTextString,
 	}
 	if c.dec, err = read.DecMode(); err != nil {
 		c.Bad(err)
@@ -88,27 +86,17 @@ func (c Codec) Check() error { return c.config().Err() }
 // empty where Check reports a mistake.
 func (c Codec) ContentType() string { return c.config().Declared() }
 
-// shapes knows the types that were seen. What encodes itself is looked at no further.
-var shapes = shape.Shapes{Tags: []string{"cbor", "json"}, Leaf: encodesItself}
-
-// selfEncoding keeps what encodesItself found: it is asked for each value in an
-// interface.
-var selfEncoding sync.Map // reflect.Type to bool
-
-func encodesItself(t reflect.Type) bool {
-	switch t.Kind() {
-	case reflect.Pointer, reflect.Map, reflect.Slice, reflect.Array, reflect.Struct:
-	default:
-		return false
+// CheckType reports what in t has no form in CBOR, with what to change. Append and
+// Unmarshal refuse most of it too, where they come to it. What an interface will hold is
+// not known here.
+func (c Codec) CheckType(t reflect.Type) error {
+	if t == nil {
+		return nil
 	}
-	if known, ok := selfEncoding.Load(t); ok {
-		return known.(bool)
+	if why := unfit(t, make(map[reflect.Type]bool)); why != "" {
+		return fmt.Errorf("cbor: %s", why)
 	}
-	p := reflect.PointerTo(t)
-	does := t == reflect.TypeFor[time.Time]() || t == reflect.TypeFor[big.Int]() ||
-		p.Implements(reflect.TypeFor[cbor.Marshaler]()) || p.Implements(reflect.TypeFor[encoding.BinaryMarshaler]())
-	selfEncoding.Store(t, does)
-	return does
+	return nil
 }
 
 // Append implements [gostream.Codec]. A value over a limit is an error that unwraps to
@@ -118,8 +106,8 @@ func (c Codec) Append(dst []byte, v any) ([]byte, error) {
 	if err := cfg.Err(); err != nil {
 		return nil, err
 	}
-	if !shapes.Within(v, cfg.MaxDepth) {
-		return nil, cfg.TooDeep()
+	if err := cfg.bounded(v); err != nil {
+		return nil, err
 	}
 	b, err := cfg.enc.Marshal(v)
 	if err != nil {
@@ -150,13 +138,64 @@ func (c Codec) Unmarshal(data []byte, v any) error {
 	if err := cfg.CheckSize(len(data)); err != nil {
 		return err
 	}
-	err := cfg.dec.Unmarshal(data, v)
-	if err == nil {
-		return nil
+	if cfg.strict {
+		if err := cfg.dec.Wellformed(data); err != nil {
+			return cfg.refused(v, err)
+		}
+		if _, err := strictly(data, 0); err != nil {
+			return err
+		}
 	}
+	if err := cfg.dec.Unmarshal(data, v); err != nil {
+		return cfg.refused(v, err)
+	}
+	return nil
+}
+
+// refused is the error of a payload that the library does not take.
+func (cfg *config) refused(v any, err error) error {
 	var deep *cbor.MaxNestedLevelError
 	if errors.As(err, &deep) {
 		return cfg.TooDeep()
 	}
 	return fmt.Errorf("cbor: decode to %T: %w", v, err)
+}
+
+// strictly walks over the value that begins at byte at, and refuses what Strict does.
+// data is well-formed, and within the depth. It returns where the value ends.
+func strictly(data []byte, at int) (end int, err error) {
+	major, info := data[at]>>5, data[at]&0x1f
+	end = at + 1
+	n := uint64(info)
+	switch {
+	case info == 31:
+		return 0, fmt.Errorf("cbor: byte %d begins something of indefinite length, which Strict does not take", at)
+	case info >= 24: // 1, 2, 4 or 8 bytes
+		n = 0
+		for range 1 << (info - 24) {
+			n = n<<8 | uint64(data[end])
+			end++
+		}
+	}
+	inside := n
+	switch major {
+	case 2, 3:
+		return end + int(n), nil
+	case 4:
+	case 5:
+		inside = 2 * n
+	case 6:
+		if n > 3 && n != 55799 {
+			return 0, fmt.Errorf("cbor: byte %d begins the tag %d, which Strict does not take", at, n)
+		}
+		inside = 1
+	default:
+		return end, nil
+	}
+	for range inside {
+		if end, err = strictly(data, end); err != nil {
+			return 0, err
+		}
+	}
+	return end, nil
 }

@@ -29,3 +29,9 @@ func MaxDepth(n int) Option { return option(func(c *config) { c.SetMaxDepth(n) }
 
 // ContentType sets the content type, a media type. The default is "application/cbor".
 func ContentType(s string) Option { return option(func(c *config) { c.SetContentType(s) }) }
+
+// Strict makes indefinite lengths an error, and tags but those that this codec knows: 0
+// and 1, which are times, 2 and 3, which are big numbers, and 55799, which says that this
+// is CBOR. Then one value has fewer encodings that are read as the same. The default is
+// to read them.
+func Strict() Option { return option(func(c *config) { c.strict = true }) }

@@ -40,9 +40,9 @@ func TestAllocations(t *testing.T) {
 		beyond float64 // the library's own, when decoding
 	}{
 		{"without bytes", &p, new(plain), 0},
-		{"with bytes", &c, new(carrier), 1}, // the copy
+		{"with bytes", &c, new(carrier), 1}, // the library hands out a part of the payload
 		{"a struct with an interface", &mixed, new(struct{ Any any }), 0},
-		{"an interface", &open, new(map[string]any), 0},
+		{"an interface", &open, new(map[string]any), 1},
 	} {
 		data, err := library.Marshal(tt.v)
 		if err != nil {
@@ -50,9 +50,6 @@ func TestAllocations(t *testing.T) {
 		}
 		own := testing.AllocsPerRun(100, func() { _, _ = library.Marshal(tt.v) })
 		ours := testing.AllocsPerRun(100, func() { _, _ = codec.Append(nil, tt.v) })
-		if tt.name == "an interface" {
-			own += 3 // the walk that looks for a value that holds itself
-		}
 		if ours > own {
 			t.Errorf("%s: Append allocates %v times, the budget is %v", tt.name, ours, own)
 		}

@@ -70,7 +70,7 @@ func TestAppUndecodable(t *testing.T) {
 	app := gostream.New("shop", "1.0.0", gostreamtest.Quiet())
 	app.Mount(memory.New(), r)
 	ts := gostreamtest.Start(t, app)
-	payloads := []string{"", "\xc1", "\xdd\xff\xff\xff\xff", "\x91\x91\x91\x91\x91\x91\x91\x91\x91\x01", "\x81\xa4tags\xc4\x01a", `{"id":"o-1"}`}
+	payloads := []string{"", "\xc1", "\xdd\xff\xff\xff\xff", "\x81\xa3any\x91\x91\x91\x91\x91\x91\x91\x91\x01", "\x81\xa4tags\xc4\x01a", `{"id":"o-1"}`}
 	for _, p := range payloads {
 		ts.Publish("orders", []byte(p), contentType("application/msgpack"))
 	}

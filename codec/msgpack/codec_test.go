@@ -97,7 +97,6 @@ func TestRoundTripOfOtherTypes(t *testing.T) {
 	roundTrip(t, codec, (*address)(nil))
 	roundTrip(t, codec, strings.Repeat("x", 70_000))
 	roundTrip(t, codec, make([]address, 70_000))
-	roundTrip(t, codec, complex(1, 2))
 }
 
 func roundTrip[T any](t *testing.T, codec msgpack.Codec, want T) {
@@ -123,7 +122,7 @@ func TestWire(t *testing.T) {
 		D bool
 		E []byte `json:"other"`
 	}{A: 1, B: "x", E: []byte{5}})
-	if want := "\x83\xa1a\x01\xa1D\xc2\xa1E\xc4\x01\x05"; err != nil || string(b) != want {
+	if want := "\x83\xa1a\x01\xa1D\xc2\xa5other\xc4\x01\x05"; err != nil || string(b) != want {
 		t.Errorf("it is %q, %v, want %q", b, err, want)
 	}
 	b, err = msgpack.New(msgpack.StructsAsArrays()).Append(nil, address{"Ulm", "z"})
@@ -207,7 +206,7 @@ func TestUnmarshalKeepsNothing(t *testing.T) {
 	}
 }
 
-// The library hands out parts of one buffer: to append to one must not change another.
+// To append to one must not change another.
 func TestByteSlicesAreApart(t *testing.T) {
 	t.Parallel()
 	type holder struct {
@@ -216,14 +215,13 @@ func TestByteSlicesAreApart(t *testing.T) {
 		List [][]byte
 		Map  map[string][]byte
 		Any  any
-		Odd  map[float64][]byte
 		Ptr  *[]byte
 		Arr  [2][]byte
 	}
 	p := []byte("ptr")
 	v := holder{
 		A: []byte("a"), B: []byte("b"), List: [][]byte{[]byte("l1"), []byte("l2")}, Map: map[string][]byte{"x": []byte("m"), "y": []byte("m")},
-		Any: []any{[]byte("i1"), []byte("i2"), map[any]any{"k": []byte("i3")}}, Odd: map[float64][]byte{math.NaN(): []byte("n")},
+		Any: []any{[]byte("i1"), []byte("i2"), map[any]any{"k": []byte("i3")}},
 		Ptr: &p, Arr: [2][]byte{[]byte("r1"), []byte("r2")},
 	}
 	v.In.C = []byte("c")
@@ -236,9 +234,6 @@ func TestByteSlicesAreApart(t *testing.T) {
 	if err := codec.Unmarshal(data, &got); err != nil {
 		t.Fatal(err)
 	}
-	if len(got.Odd) != 1 {
-		t.Errorf("the map with a key that is not a number has %d elements", len(got.Odd))
-	}
 	list := got.Any.([]any)
 	for name, b := range map[string][]byte{
 		"A": got.A, "B": got.B, "In.C": got.In.C, "List": got.List[0], "Map": got.Map["x"], "Any": list[0].([]byte),
@@ -247,20 +242,6 @@ func TestByteSlicesAreApart(t *testing.T) {
 		if cap(b) != len(b) {
 			t.Errorf("%s has room for %d bytes behind its %d", name, cap(b)-len(b), len(b))
 		}
-	}
-}
-
-// An integer too large for its field is cut by the library. The package documentation
-// says so; when this fails, it can be taken out there.
-func TestNumbersAreCut(t *testing.T) {
-	t.Parallel()
-	data, err := msgpack.New().Append(nil, 300)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var small int8
-	if err := msgpack.New().Unmarshal(data, &small); err != nil || small != 44 {
-		t.Errorf("300 became %d, %v", small, err)
 	}
 }
 
@@ -328,7 +309,7 @@ type node struct {
 	Map  map[string]any
 }
 
-// Embeds embeds itself, for which the library has no end.
+// Embeds embeds itself: its fields have no end.
 type Embeds struct {
 	*Embeds
 	X int
@@ -386,6 +367,7 @@ func TestLimitsOfBothSides(t *testing.T) {
 		{"8 levels", nested(8), false, "MaxDepth is 7"},
 		{"50 bytes", strings.Repeat("x", 48), true, ""},
 		{"51 bytes", strings.Repeat("x", 49), false, "has 51 bytes"},
+		{"51 bytes and more", []string{strings.Repeat("x", 51), strings.Repeat("x", 51)}, false, "MaxSize is 50"},
 	} {
 		data, err := free.Append(nil, tt.v)
 		if err != nil {

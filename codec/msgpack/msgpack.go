@@ -4,13 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"time"
-
-	"github.com/shamaton/msgpack/v3"
 
 	"github.com/gostream/gostream"
 	"github.com/gostream/gostream/codec/internal/limits"
-	"github.com/gostream/gostream/codec/internal/shape"
 )
 
 var _ gostream.Codec = Codec{}
@@ -55,53 +51,47 @@ func (c Codec) Check() error { return c.config().Err() }
 // empty where Check reports a mistake.
 func (c Codec) ContentType() string { return c.config().Declared() }
 
-// shapes knows the types that were seen.
-var shapes = shape.Shapes{
-	Tags: []string{"msgpack"},
-	Leaf: func(t reflect.Type) bool { return t == reflect.TypeFor[time.Time]() },
+// CheckType reports what in t has no form in MessagePack, with what to change. Append
+// and Unmarshal report the same, where they come to it. What an interface will hold is
+// not known here.
+func (c Codec) CheckType(t reflect.Type) error {
+	if t == nil {
+		return nil
+	}
+	if why := layoutOf(t).check(make(map[*layout]bool)); why != "" {
+		return fmt.Errorf("msgpack: %s", why)
+	}
+	return nil
 }
 
-// Append implements [gostream.Codec]. A value over a limit is an error that unwraps to
-// [ErrLimit]; so is one that holds itself.
-func (c Codec) Append(dst []byte, v any) (b []byte, err error) {
+// Append implements [gostream.Codec]. The same value has the same bytes. A value over a
+// limit is an error that unwraps to [ErrLimit]; so is one that holds itself.
+func (c Codec) Append(dst []byte, v any) ([]byte, error) {
 	cfg := c.config()
 	if err := cfg.Err(); err != nil {
 		return nil, err
 	}
-	if v != nil {
-		if err := checkType(reflect.TypeOf(v)); err != nil {
-			return nil, err
-		}
+	if v == nil {
+		return append(dst, 0xc0), nil
 	}
-	if !shapes.Within(v, cfg.MaxDepth) {
-		return nil, cfg.TooDeep()
-	}
-	defer func() {
-		if r := recover(); r != nil {
-			b, err = nil, fmt.Errorf("msgpack: %T cannot be encoded: %v", v, r)
-		}
-	}()
-	if cfg.arrays {
-		b, err = msgpack.MarshalAsArray(v)
-	} else {
-		b, err = msgpack.MarshalAsMap(v)
+	e := encoders.Get().(*encoder)
+	defer e.free()
+	e.cfg = cfg
+	rv := reflect.ValueOf(v)
+	err := e.value(layoutOf(rv.Type()), rv, 0)
+	if err == nil {
+		err = cfg.CheckSize(len(e.b))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("msgpack: %w", err)
+		return nil, named(err)
 	}
-	if err := cfg.CheckSize(len(b)); err != nil {
-		return nil, err
-	}
-	if len(dst) == 0 {
-		return b, nil
-	}
-	return append(dst, b...), nil
+	return append(dst, e.b...), nil
 }
 
 // Unmarshal implements [gostream.Codec]. What is announced but is not there, what
 // follows the value, and what does not fit v is an error; what is over a limit is one
-// that unwraps to [ErrLimit].
-func (c Codec) Unmarshal(data []byte, v any) (err error) {
+// that unwraps to [ErrLimit]. After an error v may have been set in part.
+func (c Codec) Unmarshal(data []byte, v any) error {
 	cfg := c.config()
 	if err := cfg.Err(); err != nil {
 		return err
@@ -113,46 +103,23 @@ func (c Codec) Unmarshal(data []byte, v any) (err error) {
 	if rv.Kind() != reflect.Pointer || rv.IsNil() {
 		return fmt.Errorf("msgpack: decode to %T: a pointer that is not nil is needed", v)
 	}
-	t := rv.Type().Elem()
-	if err := checkType(t); err != nil {
-		return err
+	if len(data) == 0 {
+		return named(errNothing)
 	}
-	s := scanner{data: data, limits: &cfg.Limits}
-	if err := s.scan(); err != nil {
-		return err
+	d := decoder{cfg: cfg, data: data, owed: 1}
+	if err := d.value(layoutOf(rv.Type().Elem()), rv.Elem(), 0); err != nil {
+		return named(err)
 	}
-	// The library hands out parts of data, which is not ours to hand out: what was sent
-	// as bin, to strings too, and text where the type has a byte slice. It copies text to
-	// strings. An extension of the user's may do either.
-	parts := s.bin || shapes.Of(t).Bytes
-	if parts || s.ext {
-		data = append(make([]byte, 0, len(data)), data...)
-	}
-	// It panics where bytes meet an array of numbers, or an interface with methods. To
-	// a sender that must be undecodable, as any other value of another type is.
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("msgpack: the payload does not fit %v: %v", t, r)
-		}
-	}()
-	if cfg.arrays {
-		err = msgpack.UnmarshalAsArray(data, v)
-	} else {
-		err = msgpack.UnmarshalAsMap(data, v)
-	}
-	if err != nil {
-		return fmt.Errorf("msgpack: %w", err)
-	}
-	if parts {
-		clip(rv.Elem())
+	if n := len(data) - d.off; n > 0 {
+		return fmt.Errorf("msgpack: %d bytes follow the value", n)
 	}
 	return nil
 }
 
-// checkType reports a type that the library would not come to an end with.
-func checkType(t reflect.Type) error {
-	if shapes.Of(t).EmbedsItself {
-		return fmt.Errorf("msgpack: %v embeds itself: give the embedded field a name", t)
+// named puts the package's name before an error that has not got it.
+func named(err error) error {
+	if errors.Is(err, ErrLimit) {
+		return err
 	}
-	return nil
+	return fmt.Errorf("msgpack: %w", err)
 }

@@ -89,6 +89,11 @@ func (l *Limits) CheckSize(n int) error {
 	return fmt.Errorf("%s: the payload has %d bytes, %w: MaxSize is %d", l.Codec, n, ErrExceeded, l.MaxSize)
 }
 
+// TooLarge is the error of a value that would become too large; by how much is not known.
+func (l *Limits) TooLarge() error {
+	return fmt.Errorf("%s: the payload would be too large, %w: MaxSize is %d bytes", l.Codec, ErrExceeded, l.MaxSize)
+}
+
 // TooDeep is the error of a value that is nested too deeply.
 func (l *Limits) TooDeep() error {
 	return fmt.Errorf("%s: the value is nested too deeply, %w: MaxDepth is %d", l.Codec, ErrExceeded, l.MaxDepth)

@@ -46,8 +46,9 @@ func TestErrors(t *testing.T) {
 		t.Error(err)
 	}
 	for want, err := range map[string]error{
-		"test: the payload has 6 bytes, over a limit of the codec: MaxSize is 5":           l.CheckSize(6),
-		"test: the value is nested too deeply, over a limit of the codec: MaxDepth is 100": l.TooDeep(),
+		"test: the payload has 6 bytes, over a limit of the codec: MaxSize is 5":              l.CheckSize(6),
+		"test: the value is nested too deeply, over a limit of the codec: MaxDepth is 100":    l.TooDeep(),
+		"test: the payload would be too large, over a limit of the codec: MaxSize is 5 bytes": l.TooLarge(),
 	} {
 		if !errors.Is(err, limits.ErrExceeded) || err.Error() != want {
 			t.Errorf("the error is %v, want %s", err, want)
