@@ -11,7 +11,11 @@ import (
 	"github.com/gostream/gostream/codec/internal/limits"
 )
 
-var _ gostream.Codec = Codec{}
+var (
+	_ gostream.Codec        = Codec{}
+	_ gostream.CodecChecker = Codec{}
+	_ gostream.TypeChecker  = Codec{}
+)
 
 // Codec is a [gostream.Codec] for CBOR. Make it with [New]; the zero value has the
 // defaults. It is safe for concurrent use.
@@ -27,8 +31,8 @@ type config struct {
 
 var defaults = newConfig(nil)
 
-// New returns a codec. A codec with a mistake in an option has no content type, so
-// that an app that is given it does not start; Check says what the mistake is.
+// New returns a codec. An app that is given one with a mistake in an option does not
+// start: it has no content type, and Check says what the mistake is.
 func New(opts ...Option) Codec {
 	if len(opts) == 0 {
 		return Codec{defaults}

@@ -3,6 +3,7 @@ package msgpack_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -131,7 +132,14 @@ func TestAppWithAMistake(t *testing.T) {
 	r.Handle("orders", gostream.Consume(func(context.Context, order) error { return nil }), gostream.WithCodec(msgpack.New(msgpack.MaxDepth(-1))))
 	app := gostream.New("shop", "1.0.0", gostreamtest.Quiet())
 	app.Mount(memory.New(), r)
-	if err := app.Check(); err == nil {
-		t.Error("an app with a faulty codec would start")
+	if err := app.Check(); err == nil || !strings.Contains(err.Error(), "MaxDepth(-1)") {
+		t.Errorf("Check says %v", err)
+	}
+	r = gostream.NewRouter(gostream.WithCodec(msgpack.New()))
+	r.Handle("orders", gostream.Consume(func(context.Context, struct{ Done chan int }) error { return nil }))
+	app = gostream.New("shop", "1.0.0", gostreamtest.Quiet())
+	app.Mount(memory.New(), r)
+	if err := app.Check(); err == nil || !strings.Contains(err.Error(), "chan int has no form") {
+		t.Errorf("Check says %v", err)
 	}
 }

@@ -126,22 +126,25 @@ func TestAppByPointerAndByValue(t *testing.T) {
 	}
 }
 
-// What T must be is known when the first message comes. It is then undecodable, and
-// the error names the type.
+// An app with a T that is no message does not start, and the error says what to take.
 func TestAppWithAnotherType(t *testing.T) {
 	t.Parallel()
-	r := gostream.NewRouter(gostream.WithCodec(protobuf.New()), gostream.DeadLetterTo("dead"))
-	r.Handle("orders", gostream.Consume(func(context.Context, plain) error {
-		t.Error("the handler was called")
-		return nil
-	}))
+	r := gostream.NewRouter(gostream.WithCodec(protobuf.New()))
+	r.Handle("orders", gostream.Consume(func(context.Context, plain) error { return nil }))
+	r.Handle("replies", gostream.Reply(func(context.Context, *orderpb.Order) (*plain, error) { return nil, nil }).To("out"))
 	app := gostream.New("shop", "1.0.0", gostreamtest.Quiet())
-	app.Mount(memory.New(), r)
-	ts := gostreamtest.Start(t, app)
-	ts.Publish("orders", []byte{}, contentType("application/protobuf"))
-	dead := ts.ExpectPublished("dead", 1)
-	if got, want := dead[0].Headers.Get(gostream.HeaderDeadError), "protobuf_test.plain is no protobuf message"; !strings.Contains(got, want) {
-		t.Errorf("it is dead because of %q, want %q in it", got, want)
+	mem := memory.New()
+	app.Mount(mem, r)
+	gostream.NewPublisher[[]*orderpb.Order](app, mem, "orders", gostream.WithCodec(protobuf.New()))
+	err := app.Check()
+	for _, want := range []string{
+		`subscription "orders"`, "protobuf_test.plain is no protobuf message: take a pointer to a generated message, such as *pb.Order",
+		`subscription "replies"`, "*protobuf_test.plain is no protobuf message",
+		`NewPublisher "orders"`, "[]*orderpb.Order is no protobuf message",
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Check says %v, want %q in it", err, want)
+		}
 	}
 }
 
@@ -217,7 +220,7 @@ func TestAppWithAMistake(t *testing.T) {
 	r.Handle("orders", gostream.Reply(confirm).To("confirmations"), gostream.WithCodec(protobuf.New(protobuf.MaxDepth(-1))))
 	app := gostream.New("shop", "1.0.0", gostreamtest.Quiet())
 	app.Mount(memory.New(), r)
-	if err := app.Check(); err == nil {
-		t.Error("an app with a faulty codec would start")
+	if err := app.Check(); err == nil || !strings.Contains(err.Error(), "MaxDepth(-1)") {
+		t.Errorf("Check says %v", err)
 	}
 }

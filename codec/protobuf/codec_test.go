@@ -3,6 +3,7 @@ package protobuf_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math"
 	"reflect"
 	"strings"
@@ -366,6 +367,50 @@ func TestMessagesThatHoldThemselves(t *testing.T) {
 	for name, m := range map[string]proto.Message{"list": list, "map": named, "oneof": value} {
 		if _, err := codec.Append(nil, m); !errors.Is(err, protobuf.ErrLimit) {
 			t.Errorf("%s: %v, want ErrLimit", name, err)
+		}
+	}
+}
+
+// What holds another many times over ends at MaxSize, not after the age of the universe.
+func TestMessagesThatMultiply(t *testing.T) {
+	t.Parallel()
+	m := &orderpb.Node{}
+	for range 60 {
+		m = &orderpb.Node{Children: []*orderpb.Node{m, m}}
+	}
+	if _, err := protobuf.New(protobuf.MaxSize(1<<12)).Append(nil, m); !errors.Is(err, protobuf.ErrLimit) || !strings.Contains(err.Error(), "MaxSize") {
+		t.Errorf("%v, want ErrLimit", err)
+	}
+}
+
+// What cannot be a message is said before any message.
+func TestCheckType(t *testing.T) {
+	t.Parallel()
+	codec := protobuf.New()
+	for _, tt := range []struct {
+		t    reflect.Type
+		want string // "" where it is right
+	}{
+		{nil, ""},
+		{reflect.TypeFor[*orderpb.Order](), ""},
+		{reflect.TypeFor[orderpb.Order](), ""},
+		{reflect.TypeFor[*dynamicpb.Message](), ""},
+		{reflect.TypeFor[proto.Message](), ""}, // of a publisher
+		{reflect.TypeFor[any](), ""},
+		{reflect.TypeFor[interface {
+			proto.Message
+			GetId() string
+		}](), ""},
+		{reflect.TypeFor[fmt.Stringer](), "fmt.Stringer is an interface"},
+		{reflect.TypeFor[plain](), "protobuf_test.plain is no protobuf message: take a pointer to a generated message, such as *pb.Order"},
+		{reflect.TypeFor[*plain](), "*protobuf_test.plain is no protobuf message"},
+		{reflect.TypeFor[**orderpb.Order](), "**orderpb.Order is no protobuf message"},
+		{reflect.TypeFor[[]*orderpb.Order](), "[]*orderpb.Order is no protobuf message"},
+		{reflect.TypeFor[int](), "int is no protobuf message"},
+	} {
+		err := codec.CheckType(tt.t)
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%v: %v, want %q", tt.t, err, tt.want)
 		}
 	}
 }

@@ -54,51 +54,66 @@ func schemaDepth(md protoreflect.MessageDescriptor, known map[protoreflect.FullN
 	return deepest + 1
 }
 
-// within reports whether m is nested at most most levels deep, as the library counts
-// them when it decodes. A message that holds itself is not; encoding it would overflow
-// the stack, which ends the process.
-func within(m protoreflect.Message, most int) bool {
-	if d := depthOf(m); d != unbounded && d <= most {
-		return true
+// bounded returns an error where m is nested too deeply, as the library counts when it
+// decodes, or has more messages in it than the size allows. A message that holds itself
+// is too deep; encoding it would overflow the stack, which ends the process.
+func (c *config) bounded(m protoreflect.Message) error {
+	if d := depthOf(m); d != unbounded && d <= c.MaxDepth {
+		return nil
 	}
-	return valueWithin(m, most)
+	// A message inside of another is a byte at least. One that holds another many times
+	// over would be walked over without end.
+	b := bounds{messages: c.MaxSize, cfg: c}
+	b.walk(m, c.MaxDepth)
+	return b.err
 }
 
-func valueWithin(m protoreflect.Message, left int) bool {
+// bounds are what is left of the limits in a walk over a message.
+type bounds struct {
+	messages int
+	cfg      *config
+	err      error
+}
+
+// walk walks over m, which may be of left levels; false where there is an error.
+func (b *bounds) walk(m protoreflect.Message, left int) bool {
 	if left--; left < 0 {
+		b.err = b.cfg.TooDeep()
 		return false
 	}
-	ok := true
+	if b.messages--; b.messages < 0 {
+		b.err = b.cfg.TooLarge()
+		return false
+	}
 	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		switch {
 		case fd.IsMap():
 			if left < 1 { // for the entry
-				ok = false
+				b.err = b.cfg.TooDeep()
 				return false
 			}
 			if fd.MapValue().Message() == nil {
 				return true
 			}
 			v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool {
-				ok = valueWithin(v.Message(), left-1)
-				return ok
+				return b.walk(v.Message(), left-1)
 			})
 		case fd.Message() == nil:
 		case fd.IsList():
 			for i := range v.List().Len() {
-				if ok = valueWithin(v.List().Get(i).Message(), left); !ok {
+				if !b.walk(v.List().Get(i).Message(), left) {
 					break
 				}
 			}
 		default:
-			ok = valueWithin(v.Message(), left)
+			b.walk(v.Message(), left)
 		}
-		return ok
+		return b.err == nil
 	})
-	return ok
+	return b.err == nil
 }
 
-// payloadWithin is within for a payload. It is asked about one that was refused,
+// payloadWithin reports whether a payload is nested at most left levels deep. It is asked about one that was refused,
 // because the library's error does not say why. Extensions are not looked into.
 func payloadWithin(b []byte, md protoreflect.MessageDescriptor, left int) bool {
 	if left--; left < 0 {

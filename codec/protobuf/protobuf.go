@@ -11,7 +11,11 @@ import (
 	"github.com/gostream/gostream/codec/internal/limits"
 )
 
-var _ gostream.Codec = Codec{}
+var (
+	_ gostream.Codec        = Codec{}
+	_ gostream.CodecChecker = Codec{}
+	_ gostream.TypeChecker  = Codec{}
+)
 
 // Codec is a [gostream.Codec] for Protocol Buffers. Make it with [New]; the zero value
 // has the defaults. It is safe for concurrent use.
@@ -22,8 +26,8 @@ type config struct{ limits.Limits }
 
 var defaults = &config{limits.New("protobuf", "application/protobuf")}
 
-// New returns a codec. A codec with a mistake in an option has no content type, so
-// that an app that is given it does not start; Check says what the mistake is.
+// New returns a codec. An app that is given one with a mistake in an option does not
+// start: it has no content type, and Check says what the mistake is.
 func New(opts ...Option) Codec {
 	c := *defaults
 	for _, o := range opts {
@@ -50,6 +54,30 @@ func (c Codec) Check() error { return c.config().Err() }
 // empty where Check reports a mistake.
 func (c Codec) ContentType() string { return c.config().Declared() }
 
+// CheckType reports that t is no message nor a pointer to one, with what to change. An
+// interface may hold a message, which a publisher can encode, so that it passes, as long
+// as a message can be one; what a handler takes must say which message it is.
+func (c Codec) CheckType(t reflect.Type) error {
+	if t == nil {
+		return nil
+	}
+	message, p := reflect.TypeFor[proto.Message](), t
+	switch t.Kind() {
+	case reflect.Interface:
+		if t.Implements(message) || message.Implements(t) {
+			return nil
+		}
+		return notMessage(t)
+	case reflect.Pointer:
+	default:
+		p = reflect.PointerTo(t)
+	}
+	if !p.Implements(message) {
+		return notMessage(t)
+	}
+	return nil
+}
+
 // Append implements [gostream.Codec]. A message over a limit is an error that unwraps
 // to [ErrLimit]; so is one that holds itself.
 func (c Codec) Append(dst []byte, v any) ([]byte, error) {
@@ -61,8 +89,8 @@ func (c Codec) Append(dst []byte, v any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !within(m.ProtoReflect(), cfg.MaxDepth) {
-		return nil, cfg.TooDeep()
+	if err := cfg.bounded(m.ProtoReflect()); err != nil {
+		return nil, err
 	}
 	if err := cfg.CheckSize(proto.Size(m)); err != nil {
 		return nil, err
