@@ -41,7 +41,7 @@ type flight struct {
 // It returns the flight that goes on, nil for none; mu is held.
 func (h *Handler) refresh() *flight {
 	c := &h.cache
-	if c.flight != nil || h.service == nil || h.ended {
+	if state := h.state(); c.flight != nil || state == stateStarting || state == stateStopped {
 		return c.flight
 	}
 	now := time.Now()

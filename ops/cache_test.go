@@ -29,14 +29,15 @@ func boolOf(b *bool) any {
 func TestOneHealthCallInAnInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newTestBroker(func(context.Context) error { time.Sleep(300 * time.Millisecond); return nil })
-		h := newHandler(t, newApp(b, nothing), ops.Interval(2*time.Second))
+		app := newApp(b, nothing)
+		h := newHandler(t, app, ops.Interval(2*time.Second))
 		for range 3 {
 			get(t, h, "/readyz")
 		}
 		if n := b.calls.Load(); n != 0 {
 			t.Errorf("%d calls before the start", n)
 		}
-		s := start(t, h)
+		s := start(t, app)
 		storm := func(when string, calls int64) {
 			t.Helper()
 			var wg sync.WaitGroup
@@ -85,8 +86,9 @@ func TestOneHealthCallInAnInterval(t *testing.T) {
 func TestHealthTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newTestBroker(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
-		h := newHandler(t, newApp(b, nothing), ops.Timeout(700*time.Millisecond))
-		s := start(t, h)
+		app := newApp(b, nothing)
+		h := newHandler(t, app, ops.Timeout(700*time.Millisecond))
+		s := start(t, app)
 		took := func(path string, want time.Duration) answer {
 			t.Helper()
 			began := time.Now()
@@ -126,8 +128,9 @@ func TestHealthHangs(t *testing.T) {
 				}
 				return nil
 			}
-			h := newHandler(t, newApp(b, nothing))
-			s := start(t, h)
+			app := newApp(b, nothing)
+			h := newHandler(t, app)
+			s := start(t, app)
 			get(t, h, "/subscriptions")
 			time.Sleep(5 * time.Second)
 			hang = true
@@ -174,8 +177,9 @@ func TestHealthNeverAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		goOn := make(chan struct{})
 		b := newTestBroker(func(context.Context) error { <-goOn; return nil })
-		h := newHandler(t, newApp(b, nothing))
-		s := start(t, h)
+		app := newApp(b, nothing)
+		h := newHandler(t, app)
+		s := start(t, app)
 		// A client that leaves is not waited for.
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -199,8 +203,9 @@ func TestHealthNeverAnswers(t *testing.T) {
 func TestEndCancelsTheCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newTestBroker(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
-		h := newHandler(t, newApp(b, nothing), ops.Timeout(time.Hour))
-		s := start(t, h)
+		app := newApp(b, nothing)
+		h := newHandler(t, app, ops.Timeout(time.Hour))
+		s := start(t, app)
 		get(t, h, "/readyz")
 		began := time.Now()
 		shutdown(t, s)
@@ -219,8 +224,9 @@ func TestHealthFails(t *testing.T) {
 		b := newTestBroker(func(context.Context) error {
 			return errors.New("the connection is lost " + strings.Repeat("€", 1000))
 		})
-		h := newHandler(t, newApp(b, nothing))
-		s := start(t, h)
+		app := newApp(b, nothing)
+		h := newHandler(t, app)
+		s := start(t, app)
 		a := get(t, h, "/subscriptions")
 		if a.status != 200 || !a.Ready || boolOf(a.Brokers[0].Healthy) != false || !strings.HasPrefix(a.Brokers[0].Error, "the connection is lost €") {
 			t.Errorf("it is %d: %s", a.status, a.body)
@@ -242,8 +248,9 @@ func TestHealthPanics(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log logBuffer
 				b := newTestBroker(func(context.Context) error { end(); return nil })
-				h := newHandler(t, newApp(b, nothing), ops.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
-				s := start(t, h)
+				app := newApp(b, nothing)
+				h := newHandler(t, app, ops.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+				s := start(t, app)
 				for range 3 {
 					if a := get(t, h, "/subscriptions"); a.status != 503 {
 						t.Errorf("it is %d: %s", a.status, a.body)
@@ -306,7 +313,7 @@ func TestNothingIsLeft(t *testing.T) {
 			}
 		})
 	}
-	s, err := h.Start(t.Context())
+	s, err := app.Start(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

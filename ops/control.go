@@ -3,10 +3,13 @@ package ops
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/gostream/gostream"
 )
@@ -16,14 +19,22 @@ import (
 // unless a handler around this one has set another.
 var ErrUnauthenticated = errors.New("ops: it is not known who asks")
 
+const (
+	// controlPatience is how long a request waits for the intake to stop: a broker that
+	// ignores its context would keep it for as long as the client has patience.
+	controlPatience = 10 * time.Second
+	// mostBody bounds what the user's function can read of a body.
+	mostBody = 64 << 10
+)
+
 type controlAnswer struct {
 	Name  string `json:"name"`
 	State string `json:"state"`
 }
 
 // Pause pauses the subscription that r.PathValue("name") names, on POST, and answers 200
-// when its intake has stopped, or, where the request's context has ended before, 504:
-// the pause holds all the same. See [gostream.Service.Pause]. An unknown name is 404 with
+// when its intake has stopped, or, where the request's context has ended before or 10 s
+// have passed, 504: the pause holds all the same. See [gostream.Service.Pause]. An unknown name is 404 with
 // the names that there are; while the app starts it is 503, from its drain on 409.
 // Without [Control] it is 404.
 //
@@ -62,7 +73,9 @@ func (h *Handler) control(w http.ResponseWriter, r *http.Request, action string,
 		fail(w, r, notRunning(state), why, state)
 		return
 	}
-	err := do(service, r.Context(), name)
+	ctx, cancel := context.WithTimeout(r.Context(), controlPatience)
+	defer cancel()
+	err := do(service, ctx, name)
 	if err == nil {
 		h.log.InfoContext(r.Context(), action+" by request", gostream.AttrSubscription, name, "who", who)
 		h.mu.Lock()
@@ -72,7 +85,7 @@ func (h *Handler) control(w http.ResponseWriter, r *http.Request, action string,
 		return
 	}
 	h.log.WarnContext(r.Context(), action+" by request failed", gostream.AttrSubscription, name, "who", who, "error", err)
-	h.controlFailed(w, r, name, err)
+	h.controlFailed(w, r.WithContext(ctx), name, err)
 }
 
 // admit asks the user's function.
@@ -80,12 +93,18 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request, action, name str
 	status, text := http.StatusForbidden, "this request is not allowed"
 	err := h.origins.Check(r)
 	if err == nil {
-		who, err = h.authorize(r)
+		if r.Body != nil {
+			r.Body = http.MaxBytesReader(w, r.Body, mostBody)
+		}
+		who, err = h.decide(r)
 	}
-	if err == nil {
+	var broken *authorizePanic
+	switch {
+	case err == nil:
 		return who, true
-	}
-	if errors.Is(err, ErrUnauthenticated) {
+	case errors.As(err, &broken):
+		status, text = http.StatusInternalServerError, "whether this request is allowed could not be decided"
+	case errors.Is(err, ErrUnauthenticated):
 		status, text = http.StatusUnauthorized, "this request needs authentication"
 		if w.Header().Get("WWW-Authenticate") == "" {
 			w.Header().Set("WWW-Authenticate", "Bearer")
@@ -94,6 +113,25 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request, action, name str
 	h.log.WarnContext(r.Context(), action+" by request refused", gostream.AttrSubscription, name, "remote", r.RemoteAddr, "error", err)
 	fail(w, r, status, text, "")
 	return "", false
+}
+
+// decide is the user's function, with a panic turned into an error.
+func (h *Handler) decide(r *http.Request) (who string, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			who, err = "", &authorizePanic{p, debug.Stack()}
+		}
+	}()
+	return h.authorize(r)
+}
+
+type authorizePanic struct {
+	value any
+	stack []byte
+}
+
+func (e *authorizePanic) Error() string {
+	return fmt.Sprintf("the function of Control panicked: %v\n%s", e.value, e.stack)
 }
 
 func (h *Handler) controlFailed(w http.ResponseWriter, r *http.Request, name string, err error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -29,7 +30,7 @@ func TestPauseAndResume(t *testing.T) {
 		app := newApp(b, func(_ context.Context, s string) error { handled <- s; return nil })
 		p := gostream.NewPublisher[string](app, b, "orders")
 		h := newHandler(t, app, ops.Control(anybody), ops.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
-		s := start(t, h)
+		s := start(t, app)
 		state := func(want string) {
 			t.Helper()
 			if a := get(t, h, "/subscriptions"); a.Subscriptions[0]["state"] != want {
@@ -88,8 +89,9 @@ func TestPauseAndResume(t *testing.T) {
 func TestPauseIsBoundedByTheRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &stubbornBroker{newTestBroker(nil), make(chan struct{})}
-		h := newHandler(t, newApp(b, nothing), ops.Control(anybody))
-		s := start(t, h)
+		app := newApp(b, nothing)
+		h := newHandler(t, app, ops.Control(anybody))
+		s := start(t, app)
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
@@ -132,8 +134,9 @@ func (f *stubbornFeed) Receive(ctx context.Context) (broker.IncomingMessage, err
 // Without Control the routes do not exist, for any method and for single handlers.
 func TestNoControl(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHandler(t, newApp(newTestBroker(nil), nothing))
-		s := start(t, h)
+		app := newApp(newTestBroker(nil), nothing)
+		h := newHandler(t, app)
+		s := start(t, app)
 		mux := http.NewServeMux()
 		mux.HandleFunc("/{name}/pause", h.Pause)
 		mux.HandleFunc("/{name}/resume", h.Resume)
@@ -174,8 +177,9 @@ func TestAuthorisation(t *testing.T) {
 				return user, nil
 			}
 		}
-		h := newHandler(t, newApp(newTestBroker(nil), nothing), ops.Control(authorize), ops.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
-		s := start(t, h)
+		app := newApp(newTestBroker(nil), nothing)
+		h := newHandler(t, app, ops.Control(authorize), ops.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+		s := start(t, app)
 		as := func(user, password string) func(*http.Request) {
 			return func(r *http.Request) { r.SetBasicAuth(user, password) }
 		}
@@ -224,8 +228,9 @@ func TestAuthorisation(t *testing.T) {
 // Who may learns which names there are.
 func TestUnknownSubscription(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHandler(t, newApp(newTestBroker(nil), nothing), ops.Control(anybody))
-		s := start(t, h)
+		app := newApp(newTestBroker(nil), nothing)
+		h := newHandler(t, app, ops.Control(anybody))
+		s := start(t, app)
 		for _, action := range []string{"pause", "resume"} {
 			a := do(t, h, "POST", "/subscriptions/Orders/"+action)
 			want := "{\n  \"error\": \"no subscription is called \\\"Orders\\\"\",\n  \"state\": \"running\",\n  \"subscriptions\": [\n    \"orders\"\n  ]\n}\n"
@@ -252,7 +257,7 @@ func TestOddNames(t *testing.T) {
 			asked = append(asked, r.PathValue("name"))
 			return "", nil
 		}))
-		s := start(t, h)
+		s := start(t, app)
 		below := http.NewServeMux()
 		below.Handle("/ops/", http.StripPrefix("/ops", h))
 		single := http.NewServeMux()
@@ -288,8 +293,132 @@ func TestOddNames(t *testing.T) {
 // A pattern without {name} is a mistake of the program, and said to be one.
 func TestPatternWithoutName(t *testing.T) {
 	t.Parallel()
-	h := newHandler(t, newApp(newTestBroker(nil), nothing), ops.Control(anybody))
+	app := newApp(newTestBroker(nil), nothing)
+	h := newHandler(t, app, ops.Control(anybody))
 	if a := do(t, http.HandlerFunc(h.Pause), "POST", "/pause"); a.status != 500 || !strings.Contains(a.Error, "{name}") {
 		t.Errorf("it is %d: %s", a.status, a.body)
 	}
+}
+
+// A function that panics decides nothing: the client gets an answer, and nothing is done.
+func TestAuthorizePanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log logBuffer
+		app := newApp(newTestBroker(nil), nothing)
+		h := newHandler(t, app, ops.Control(func(*http.Request) (string, error) { panic("no list") }), ops.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+		s := start(t, app)
+		a := do(t, h, "POST", "/subscriptions/orders/pause")
+		if a.status != 500 || strings.Contains(a.body, "list") {
+			t.Errorf("it is %d: %s", a.status, a.body)
+		}
+		if got := log.String(); !strings.Contains(got, "panicked: no list") || !strings.Contains(got, "control_test.go") {
+			t.Errorf("the log is %s", got)
+		}
+		if got := s.Health(t.Context()).Subscriptions[0].State; got != gostream.StateRunning {
+			t.Errorf("the subscription is %v", got)
+		}
+		shutdown(t, s)
+	})
+}
+
+// The function of the user asks for what it wants of a body, but not without end.
+func TestBodyIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var read int64
+		app := newApp(newTestBroker(nil), nothing)
+		h := newHandler(t, app, ops.Control(func(r *http.Request) (string, error) {
+			n, err := io.Copy(io.Discard, r.Body)
+			read = n
+			return "", err
+		}))
+		s := start(t, app)
+		for n, want := range map[int64]int{0: 200, 64 << 10: 200, 1 << 30: 403} {
+			a := do(t, h, "POST", "/subscriptions/orders/pause", func(r *http.Request) {
+				r.Body = io.NopCloser(io.LimitReader(endless{}, n))
+			})
+			if a.status != want || read > 64<<10 {
+				t.Errorf("a body of %d bytes: it is %d, %d were read", n, a.status, read)
+			}
+		}
+		shutdown(t, s)
+	})
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+// A form of a page elsewhere is refused before anybody is asked, also by a browser that
+// sends no Sec-Fetch-Site, as on plain HTTP; so is one without an origin that it tells.
+func TestForms(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		app := newApp(newTestBroker(nil), nothing)
+		h := newHandler(t, app, ops.Control(func(*http.Request) (string, error) { asked++; return "", nil }))
+		s := start(t, app)
+		for _, tc := range []struct {
+			header, value string
+			want          int
+		}{
+			{"Origin", "http://elsewhere.example", 403},
+			{"Origin", "null", 403},
+			{"Sec-Fetch-Site", "same-site", 403},
+			{"Sec-Fetch-Site", "cross-site", 403},
+			{"Sec-Fetch-Site", "same-origin", 200},
+			{"Sec-Fetch-Site", "none", 200},
+			{"Origin", "http://example.com", 200}, // the host of the request
+		} {
+			asked = 0
+			a := do(t, h, "POST", "/subscriptions/orders/pause", func(r *http.Request) {
+				r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+				r.Header.Set(tc.header, tc.value)
+			})
+			if a.status != tc.want {
+				t.Errorf("%s: %s is %d", tc.header, tc.value, a.status)
+			}
+			if (asked == 1) != (tc.want == 200) {
+				t.Errorf("%s: %s: the function was asked %d times", tc.header, tc.value, asked)
+			}
+		}
+		shutdown(t, s)
+	})
+}
+
+// The function is asked in every state, before it is told what the state is.
+func TestAuthorisationComesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		app := newApp(newTestBroker(nil), nothing)
+		h := newHandler(t, app, ops.Control(func(*http.Request) (string, error) { return "", ops.ErrUnauthenticated }))
+		refused := func(when string) {
+			t.Helper()
+			for _, path := range []string{"orders/pause", "orders/resume", "no such/pause"} {
+				if a := do(t, h, "POST", "/subscriptions/"+strings.ReplaceAll(path, " ", "%20")); a.status != 401 || a.State != "" {
+					t.Errorf("%s: %s is %d: %s", when, path, a.status, a.body)
+				}
+			}
+		}
+		refused("before the start")
+		s := start(t, app)
+		refused("running")
+		shutdown(t, s)
+		refused("after the end")
+	})
+}
+
+// Somebody without patience of its own is not kept for ever.
+func TestPauseIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &stubbornBroker{newTestBroker(nil), make(chan struct{})}
+		app := newApp(b, nothing)
+		h := newHandler(t, app, ops.Control(anybody))
+		s := start(t, app)
+		synctest.Wait()
+		began := time.Now()
+		a := do(t, h, "POST", "/subscriptions/orders/pause")
+		if took := time.Since(began); took != 10*time.Second || a.status != 504 || !strings.Contains(a.Error, "holds") {
+			t.Errorf("after %v it is %d: %s", took, a.status, a.body)
+		}
+		close(b.goOn)
+		shutdown(t, s)
+	})
 }

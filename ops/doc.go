@@ -4,7 +4,7 @@
 //
 //	h, err := ops.New(app)             // before the app starts
 //	go http.ListenAndServe(":8081", h) // a port of its own
-//	err = h.Run(ctx)                   // in place of app.Run
+//	err = app.Run(ctx)
 //
 // The paths are /livez, /readyz, /subscriptions and, with [Control] alone,
 // /subscriptions/{name}/pause and /subscriptions/{name}/resume. What they answer, by the

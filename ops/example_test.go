@@ -40,7 +40,7 @@ func serve(ctx context.Context, app *gostream.App, l net.Listener) error {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 
-	err = h.Run(ctx) // in place of app.Run
+	err = app.Run(ctx)
 	_ = server.Close()
 	if failed := <-served; !errors.Is(failed, http.ErrServerClosed) {
 		err = errors.Join(err, failed)
@@ -61,14 +61,15 @@ func ask(h http.Handler, method, target string, edit ...func(*http.Request)) {
 
 func Example() {
 	ctx := context.Background()
-	h, err := ops.New(newShop())
+	app := newShop()
+	h, err := ops.New(app)
 	if err != nil {
 		log.Fatal(err)
 	}
 	ask(h, "GET", "/livez")
 	ask(h, "GET", "/readyz")
 
-	service, err := h.Start(ctx) // or Run, which blocks
+	service, err := app.Start(ctx) // or Run, which blocks
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -102,11 +103,12 @@ func ExampleControl() {
 		return "", ops.ErrUnauthenticated
 	}
 	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: withoutTime}))
-	h, err := ops.New(newShop(), ops.Control(authorize), ops.WithLogger(log))
+	app := newShop()
+	h, err := ops.New(app, ops.Control(authorize), ops.WithLogger(log))
 	if err != nil {
 		panic(err)
 	}
-	service, err := h.Start(ctx)
+	service, err := app.Start(ctx)
 	if err != nil {
 		panic(err)
 	}

@@ -34,25 +34,20 @@ type Handler struct {
 	authorize func(r *http.Request) (who string, err error) // nil: no control
 	origins   *http.CrossOriginProtection
 
-	mu       sync.Mutex // guards what follows; never held while other code runs
-	ours     bool       // started by Start or Run
-	live     bool       // the AfterStartup hooks have begun
+	mu       sync.Mutex        // guards what follows; never held while other code runs
+	service  *gostream.Service // nil until it is live
+	started  bool              // the AfterStartup hook was called
 	draining bool
-	ended    bool      // the brokers are closed: nothing is asked any more
-	stuckAt  time.Time // when the drain should have ended long ago; zero for unknown
-	service  *gostream.Service
+	ended    bool                      // the brokers are closed: nothing is asked any more
+	stuckAt  time.Time                 // when the drain should have ended long ago; zero for unknown
 	states   map[string]gostream.State // by the subscription's name
 	changes  int                       // of states, to know whether there were any
 	cache    cache
 }
 
 // New returns the handler of app, which must not have started. It adds an observer and
-// hooks to the app, opens no port and starts no goroutine. All mistakes are in one error.
-//
-// Readiness turns false in an OnShutdown hook, and hooks run in the order in which they
-// were added: behind one that was added before New and takes its time, it turns false
-// when the service is asked next, up to [Interval] later. [Handler.Run] turns it false
-// at once in any case, but where the app shuts itself down.
+// hooks to the app, opens no port and starts no goroutine: the app is started and run as
+// it would be without it. All mistakes are in one error.
 func New(app *gostream.App, opts ...Option) (*Handler, error) {
 	h := &Handler{
 		app: app, log: slog.Default(), interval: DefaultInterval, timeout: DefaultTimeout,
@@ -74,48 +69,11 @@ func New(app *gostream.App, opts ...Option) (*Handler, error) {
 		return nil, fmt.Errorf("ops: %w", err)
 	}
 	h.log = h.log.With(gostream.AttrApp, app.Name())
-	app.Observe(gostream.Observer{StateChanged: h.onStateChanged, Drained: h.onDrained})
+	app.Observe(gostream.Observer{Started: h.onLive, StateChanged: h.onStateChanged, Drained: h.onDrained})
 	app.AfterStartup(h.onStarted)
 	app.OnShutdown(h.onShutdown)
 	app.AfterShutdown(h.onEnd)
 	return h, nil
-}
-
-// Start is [gostream.App.Start] of the handler's app. An app that is started otherwise
-// never becomes ready here, and /readyz says why.
-func (h *Handler) Start(ctx context.Context) (*gostream.Service, error) {
-	h.mu.Lock()
-	h.ours = true
-	h.mu.Unlock()
-	s, err := h.app.Start(ctx)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	switch {
-	case err == nil:
-		h.service = s
-	case errors.Is(err, gostream.ErrStarted):
-		h.ours = h.service != nil
-	default:
-		h.ended = true // an app starts once
-	}
-	return s, err
-}
-
-// Run is [gostream.App.Run] of the handler's app.
-func (h *Handler) Run(ctx context.Context) error {
-	s, err := h.Start(ctx)
-	if err != nil {
-		return err
-	}
-	select {
-	case <-ctx.Done():
-		h.mu.Lock()
-		h.draining = true // before any hook
-		h.mu.Unlock()
-		return s.Shutdown(context.WithoutCancel(ctx))
-	case <-s.Done():
-		return s.Wait()
-	}
 }
 
 // ServeHTTP serves /livez, /readyz, /subscriptions and, with [Control],
@@ -160,14 +118,21 @@ func (h *Handler) onStateChanged(s *gostream.Subscription, to gostream.State) {
 	h.changes++
 }
 
+// onLive is told the service, before the AfterStartup hooks.
+func (h *Handler) onLive(s *gostream.Service) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.service = s
+}
+
 func (h *Handler) onStarted(context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.live = true
+	h.started = true
 	return nil
 }
 
-// onShutdown turns readiness false. The deadline of ctx is when
+// onShutdown is told that the drain has begun. The deadline of ctx is when
 // ShutdownTimeout has passed.
 func (h *Handler) onShutdown(ctx context.Context) error {
 	h.mu.Lock()
@@ -206,14 +171,25 @@ func (h *Handler) onDrained(gostream.DrainReport) {
 	h.ended = true
 }
 
+// phases is what a service tells of itself without asking anybody. Hooks tell it too, but
+// stand behind those that were added to the app before.
+type phases interface {
+	Started() bool  // Start has succeeded
+	Draining() bool // the shutdown has begun
+}
+
 // state is the state of the app; mu is held.
 func (h *Handler) state() string {
+	started, draining := h.started, h.draining
+	if p, ok := any(h.service).(phases); ok && h.service != nil {
+		started, draining = p.Started(), p.Draining()
+	}
 	switch {
 	case h.ended:
 		return stateStopped
-	case h.draining:
+	case draining:
 		return stateDraining
-	case h.service != nil:
+	case started && h.service != nil:
 		return stateRunning
 	default:
 		return stateStarting
@@ -227,9 +203,6 @@ func (h *Handler) whyNot() string {
 		return "the app has stopped"
 	case stateDraining:
 		return "the app is shutting down"
-	}
-	if h.live && !h.ours {
-		return "the app was started without this handler: start it with Handler.Start or Handler.Run"
 	}
 	return "the app has not started yet"
 }

@@ -86,9 +86,9 @@ func newHandler(t *testing.T, app *gostream.App, opts ...ops.Option) *ops.Handle
 	return h
 }
 
-func start(t *testing.T, h *ops.Handler) *gostream.Service {
+func start(t *testing.T, app *gostream.App) *gostream.Service {
 	t.Helper()
-	s, err := h.Start(t.Context())
+	s, err := app.Start(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

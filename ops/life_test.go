@@ -3,7 +3,6 @@ package ops_test
 import (
 	"context"
 	"errors"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -33,7 +32,9 @@ func TestStates(t *testing.T) {
 			return nil
 		})
 		app.AfterStartup(func(context.Context) error {
-			check(t, h, "in AfterStartup", "starting", 200, 503, 503, 503)
+			if tells() {
+				check(t, h, "in AfterStartup", "starting", 200, 503, 503, 503)
+			}
 			return nil
 		})
 		hook, goOn := make(chan struct{}), make(chan struct{})
@@ -42,7 +43,7 @@ func TestStates(t *testing.T) {
 			<-goOn
 			return nil
 		})
-		s := start(t, h)
+		s := start(t, app)
 		check(t, h, "running", "running", 200, 200, 200, 200)
 		if err := p.Publish(t.Context(), "one"); err != nil {
 			t.Fatal(err)
@@ -69,51 +70,78 @@ func TestStates(t *testing.T) {
 	})
 }
 
-// Behind a hook that was added before New, readiness turns false when the service is
-// asked next; with Run at once.
+// tells reports whether the service tells its phases without being asked for its health.
+func tells() bool {
+	_, ok := any((*gostream.Service)(nil)).(interface {
+		Started() bool
+		Draining() bool
+	})
+	return ok
+}
+
+// Readiness turns false at the start of the drain, also where a hook that was added
+// before New takes its time. Where the service does not tell, that is when it is asked
+// next.
 func TestReadyBehindASlowHook(t *testing.T) {
-	for name, byRun := range map[string]bool{"Start": false, "Run": true} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				app := newApp(newTestBroker(nil), nothing)
-				goOn := make(chan struct{})
-				app.OnShutdown(func(context.Context) error { <-goOn; return nil })
-				h := newHandler(t, app)
-				ctx, cancel := context.WithCancel(t.Context())
-				ended := make(chan error)
-				if byRun {
-					go func() { ended <- h.Run(ctx) }()
-				} else {
-					s := start(t, h)
-					go func() { <-ctx.Done(); ended <- s.Shutdown(context.Background()) }()
-				}
-				synctest.Wait()
-				if a := get(t, h, "/readyz"); a.status != 200 {
-					t.Errorf("/readyz is %d: %s", a.status, a.body)
-				}
-				cancel()
-				synctest.Wait()
-				if !byRun {
-					time.Sleep(ops.DefaultInterval)
-				}
-				if a := get(t, h, "/readyz"); a.status != 503 || a.State != "draining" {
-					t.Errorf("in the drain /readyz is %d: %s", a.status, a.body)
-				}
-				close(goOn)
-				if err := <-ended; err != nil {
-					t.Errorf("Shutdown: %v", err)
-				}
-			})
-		})
-	}
+	synctest.Test(t, func(t *testing.T) {
+		app := newApp(newTestBroker(nil), nothing)
+		goOn := make(chan struct{})
+		app.OnShutdown(func(context.Context) error { <-goOn; return nil })
+		h := newHandler(t, app, ops.Control(anybody))
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- app.Run(ctx) }()
+		synctest.Wait()
+		check(t, h, "running", "running", 200, 200, 200, 200)
+		cancel()
+		synctest.Wait()
+		if !tells() {
+			time.Sleep(ops.DefaultInterval)
+			get(t, h, "/readyz")
+		}
+		check(t, h, "in the drain", "draining", 200, 503, 200, 409)
+		close(goOn)
+		if err := <-ended; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}
+
+// An app is not ready before its last AfterStartup hook has returned.
+func TestReadyAfterTheHooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		app := newApp(newTestBroker(nil), nothing)
+		slow := func(context.Context) error { time.Sleep(time.Minute); return nil }
+		app.AfterStartup(slow)
+		h := newHandler(t, app, ops.Control(anybody))
+		if tells() {
+			app.AfterStartup(slow)
+		}
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			s := start(t, app)
+			check(t, h, "after", "running", 200, 200, 200, 200)
+			shutdown(t, s)
+		}()
+		for range 2 {
+			time.Sleep(time.Second)
+			check(t, h, "in a hook", "starting", 200, 503, 503, 503)
+			if tells() {
+				time.Sleep(time.Minute)
+			}
+		}
+		<-ended
+	})
 }
 
 // A drain that goes on long after its limit is stuck; one that is slow is not.
 func TestStuckDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &hangingShutdown{newTestBroker(nil), make(chan struct{})}
-		h := newHandler(t, newApp(b, nothing))
-		s := start(t, h)
+		app := newApp(b, nothing)
+		h := newHandler(t, app)
+		s := start(t, app)
 		ended := make(chan error)
 		go func() { ended <- s.Shutdown(context.Background()) }()
 		time.Sleep(gostream.DefaultShutdownTimeout + 14*time.Second)
@@ -152,8 +180,9 @@ func TestSubscriptionDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newTestBroker(nil)
 		b.feed = &feed{make(chan error)}
-		h := newHandler(t, newApp(b, nothing))
-		s := start(t, h)
+		app := newApp(b, nothing)
+		h := newHandler(t, app)
+		s := start(t, app)
 		ready := func(want bool, reasons ...string) {
 			t.Helper()
 			a := get(t, h, "/readyz")
@@ -181,31 +210,7 @@ func TestSubscriptionDown(t *testing.T) {
 	})
 }
 
-func TestRun(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		app := newApp(newTestBroker(nil), nothing)
-		h := newHandler(t, app)
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error)
-		go func() { ended <- h.Run(ctx) }()
-		synctest.Wait()
-		if a := get(t, h, "/readyz"); a.status != 200 {
-			t.Errorf("/readyz is %d: %s", a.status, a.body)
-		}
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-		if a := get(t, h, "/readyz"); a.status != 503 || a.State != "stopped" {
-			t.Errorf("/readyz is %d: %s", a.status, a.body)
-		}
-		if err := h.Run(t.Context()); !errors.Is(err, gostream.ErrStarted) {
-			t.Errorf("a second Run: %v", err)
-		}
-	})
-}
-
-// A service that ends by itself ends Run, with its error.
+// A service that ends by itself is stopped here too.
 func TestRunFailsFast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newTestBroker(nil)
@@ -214,63 +219,37 @@ func TestRunFailsFast(t *testing.T) {
 		p := gostream.NewPublisher[string](app, b, "orders")
 		app.AfterStartup(func(ctx context.Context) error { return p.Publish(ctx, "one") })
 		h := newHandler(t, app, ops.Control(anybody))
-		if err := h.Run(t.Context()); !errors.Is(err, cause) {
+		if err := app.Run(t.Context()); !errors.Is(err, cause) {
 			t.Errorf("Run: %v, want %v", err, cause)
 		}
 		check(t, h, "stopped", "stopped", 200, 503, 503, 409)
 	})
 }
 
-// A start that fails leaves the handler stopped: an app starts once.
+// A start that fails is never ready: after it was undone the app is stopped here, and
+// where nothing had begun it is starting, since nobody is told.
 func TestFailedStart(t *testing.T) {
-	for name, brk := range map[string]func(app *gostream.App, fail func(context.Context) error){
-		"OnStartup":    func(app *gostream.App, fail func(context.Context) error) { app.OnStartup(fail) },
-		"AfterStartup": func(app *gostream.App, fail func(context.Context) error) { app.AfterStartup(fail) },
-		"the check":    func(app *gostream.App, _ func(context.Context) error) { app.OnStartup(nil) },
+	for name, tc := range map[string]struct {
+		fail  func(app *gostream.App, fail func(context.Context) error)
+		state string
+		pause int
+	}{
+		"OnStartup":    {func(app *gostream.App, fail func(context.Context) error) { app.OnStartup(fail) }, "starting", 503},
+		"AfterStartup": {func(app *gostream.App, fail func(context.Context) error) { app.AfterStartup(fail) }, "stopped", 409},
+		"the check":    {func(app *gostream.App, _ func(context.Context) error) { app.OnStartup(nil) }, "starting", 503},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				app := newApp(newTestBroker(nil), nothing)
 				h := newHandler(t, app, ops.Control(anybody))
-				brk(app, func(context.Context) error { return errors.New("no paper") })
-				if err := h.Run(t.Context()); err == nil {
+				tc.fail(app, func(context.Context) error { return errors.New("no paper") })
+				if err := app.Run(t.Context()); err == nil {
 					t.Error("Run has no error")
 				}
-				check(t, h, "after", "stopped", 200, 503, 503, 409)
+				check(t, h, "after", tc.state, 200, 503, 503, tc.pause)
 			})
 		})
 	}
-}
-
-// An app that was started by itself is never ready, and the answer says what to change.
-func TestStartedWithoutTheHandler(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		app := newApp(newTestBroker(nil), nothing)
-		h := newHandler(t, app, ops.Control(anybody))
-		s, err := app.Start(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for range 2 {
-			for _, path := range []string{"/readyz", "/subscriptions"} {
-				if a := get(t, h, path); a.status != 503 || !strings.Contains(a.body, "Handler.Start or Handler.Run") {
-					t.Errorf("%s is %d: %s", path, a.status, a.body)
-				}
-			}
-			if a := do(t, h, http.MethodPost, "/subscriptions/orders/pause"); a.status != 503 || !strings.Contains(a.Error, "Handler.Start") {
-				t.Errorf("pause is %d: %s", a.status, a.body)
-			}
-			if _, err := h.Start(t.Context()); !errors.Is(err, gostream.ErrStarted) {
-				t.Errorf("Start: %v", err)
-			}
-		}
-		if err := s.Shutdown(context.Background()); err != nil {
-			t.Error(err)
-		}
-		if a := get(t, h, "/readyz"); a.State != "stopped" {
-			t.Errorf("/readyz: %s", a.body)
-		}
-	})
 }
 
 // All mistakes are in one error, and a handler that was refused leaves the app alone.

@@ -51,7 +51,7 @@ func TestGolden(t *testing.T) {
 			later := gostream.NewPublisher[string](app, shop, "later")
 			h := newHandler(t, app, opts...)
 			golden(t, "readyz-starting", get(t, h, "/readyz"))
-			s := start(t, h)
+			s := start(t, app)
 			publish := func(v, key string) {
 				t.Helper()
 				if err := p.Publish(t.Context(), v, gostream.Key(key)); err != nil {
@@ -124,7 +124,7 @@ func TestPublishOnly(t *testing.T) {
 		app := gostream.New("shop", "1.0.0", quiet())
 		app.Mount(newTestBroker(nil))
 		h := newHandler(t, app)
-		s := start(t, h)
+		s := start(t, app)
 		if a := get(t, h, "/readyz"); a.status != 200 || !strings.Contains(a.body, `"reasons": []`) {
 			t.Errorf("/readyz is %d: %s", a.status, a.body)
 		}

@@ -75,7 +75,8 @@ func WithLogger(l *slog.Logger) Option {
 // authorize decides about each request, from several goroutines at once; it must not be
 // nil. r.PathValue("name") is the subscription's name. It returns who asks, for the log,
 // or an error: that goes to the log, the client gets 401 where it is
-// [ErrUnauthenticated] and 403 elsewhere, without its text. A request that a browser
+// [ErrUnauthenticated] and 403 elsewhere, without its text; where authorize panics it
+// gets 500, and nothing is done. The body, which no route needs, is cut off after 64 KiB. A request that a browser
 // sends for a page of another origin is refused before, as [http.CrossOriginProtection]
 // does: authorize may rely on what browsers send by themselves.
 func Control(authorize func(r *http.Request) (who string, err error)) Option {

@@ -12,8 +12,9 @@ import (
 // Every route with every method, on the whole handler and on its parts.
 func TestMethods(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHandler(t, newApp(newTestBroker(nil), nothing), ops.Control(anybody))
-		s := start(t, h)
+		app := newApp(newTestBroker(nil), nothing)
+		h := newHandler(t, app, ops.Control(anybody))
+		s := start(t, app)
 		parts := http.NewServeMux()
 		parts.HandleFunc("/livez", h.Livez)
 		parts.HandleFunc("/readyz", h.Readyz)
@@ -54,7 +55,8 @@ func TestMethods(t *testing.T) {
 // What is no path of the handler's is 404, in JSON; nothing is redirected.
 func TestOtherPaths(t *testing.T) {
 	t.Parallel()
-	h := newHandler(t, newApp(newTestBroker(nil), nothing), ops.Control(anybody))
+	app := newApp(newTestBroker(nil), nothing)
+	h := newHandler(t, app, ops.Control(anybody))
 	for _, path := range []string{
 		"/", "/livez/", "/Livez", "//livez", "/livez/..", "/%6Civez", "/subscriptions/", "/subscriptions/orders",
 		"/subscriptions//pause", "/subscriptions/orders/", "/subscriptions/orders/stop", "/subscriptions/orders/pause/",

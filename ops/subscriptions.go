@@ -151,8 +151,7 @@ func (h *Handler) brokers(last *gostream.Health) []brokerAnswer {
 		switch {
 		case !b.Known:
 		case errors.Is(b.Err, context.DeadlineExceeded), errors.Is(b.Err, context.Canceled):
-			// Which one was slow is not known: they are asked one after the other.
-			one.Error = "no answer within " + h.timeout.String() + ", of it or of what was asked before it"
+			one.Error = "no answer within " + h.timeout.String()
 		default:
 			healthy := b.Err == nil
 			one.Healthy = &healthy

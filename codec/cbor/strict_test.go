@@ -5,6 +5,7 @@ import (
 	"math/big"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -79,7 +80,8 @@ func FuzzStrict(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if b, err := codec.Append(nil, loose); err == nil && bytes.Equal(b, data) && !bytes.ContainsAny(data, "\xc4\xc5\xc6\xc7\xc8\xc9\xca\xcb\xcc\xcd\xce\xcf\xd0\xd1\xd2\xd3\xd4\xd5\xd6\xd7\xd8\xd9\xda\xdb") && strictErr != nil {
+		mayBeTag := func(b byte) bool { return b>>5 == 6 }
+		if b, err := codec.Append(nil, loose); err == nil && bytes.Equal(b, data) && !slices.ContainsFunc(data, mayBeTag) && strictErr != nil {
 			t.Errorf("%x is what is written without tags, and Strict says %v", data, strictErr)
 		}
 	})

@@ -118,7 +118,7 @@ func run(ctx context.Context, l net.Listener, out io.Writer, log slog.Handler) e
 	go func() { served <- server.Serve(l) }()
 	defer func() { _ = server.Close() }()
 
-	svc, err := health.Start(ctx)
+	svc, err := s.app.Start(ctx)
 	if err != nil {
 		return err
 	}
