@@ -149,6 +149,26 @@ func TestTextIsUTF8(t *testing.T) {
 	}
 }
 
+// An element has nothing of the one before it, and nil is the zero value.
+func TestNothingIsLeftOver(t *testing.T) {
+	t.Parallel()
+	codec := msgpack.New()
+	type key struct{ A, B int }
+	var got map[key]address
+	data := "\x82\x82\xa1A\x01\xa1B\x02\x82\xa4city\xa1u\xa3zip\xa11\x81\xa1A\x03\x81\xa4city\xa1v"
+	want := map[key]address{{1, 2}: {"u", "1"}, {A: 3}: {City: "v"}}
+	if err := codec.Unmarshal([]byte(data), &got); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("it is %+v, %v, want %+v", got, err, want)
+	}
+	for _, into := range []any{&order{ID: "x"}, ptr(7), ptr("x"), ptr(true), ptr([]int{1}), ptr(map[string]int{"a": 1}), ptr(ptr(1)), ptr[any](1), ptr(time.Unix(1, 0)), ptr([2]byte{1})} {
+		if err := codec.Unmarshal([]byte("\xc0"), into); err != nil || !reflect.ValueOf(into).Elem().IsZero() {
+			t.Errorf("nil into %T: %+v, %v", into, reflect.ValueOf(into).Elem(), err)
+		}
+	}
+}
+
+func ptr[T any](v T) *T { return &v }
+
 // The same value has the same bytes.
 func TestDeterministic(t *testing.T) {
 	t.Parallel()
@@ -237,6 +257,10 @@ type Other struct {
 	Other int
 }
 
+type Tagged struct {
+	X int `json:"ID"`
+}
+
 type hidden struct{ Seen int }
 
 // A field stands for its name by the rules of Go and of encoding/json.
@@ -277,6 +301,10 @@ func TestFields(t *testing.T) {
 			X int `json:"ID"`
 			Base
 		}{1, Base{"no", "k"}}, "\x82\xa2ID\x01\xa4kind\xa1k"},
+		{struct {
+			Base
+			Tagged
+		}{Base{"no", "k"}, Tagged{1}}, "\x82\xa4kind\xa1k\xa2ID\x01"},
 		{struct{}{}, "\x80"},
 	} {
 		got, err := codec.Append(nil, tt.v)
