@@ -287,7 +287,7 @@ func TestFields(t *testing.T) {
 			A int `msgpack:"b" json:"c"`
 			B int `msgpack:"-" json:"d"`
 			C int `json:"-"`
-			D int `json:"-,"`
+			D int `msgpack:"-,"`
 		}{1, 2, 3, 4}, "\x82\xa1b\x01\xa1-\x04"},
 		{struct {
 			A int       `json:",omitempty"`
@@ -534,7 +534,7 @@ func TestInterop(t *testing.T) {
 			Map   map[string]bool
 		}
 		want := lengths{strings.Repeat("x", n), make([]byte, n), make([]bool, n), make(map[string]bool)}
-		for i := range n {
+		for i := range min(n, 300) {
 			want.Map[fmt.Sprint(i)] = true
 		}
 		ours, err := msgpack.New().Append(nil, want)
