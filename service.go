@@ -61,6 +61,12 @@ type Service struct {
 	failErr error // why the service shut itself down
 }
 
+// Started reports whether Start has succeeded: false in its hooks. It asks nobody.
+func (s *Service) Started() bool { return s.live.Load() }
+
+// Draining reports whether the shutdown has begun, and stays true after it. It asks nobody.
+func (s *Service) Draining() bool { return s.draining.Load() }
+
 // since is the time since the service began, by the monotonic clock.
 func (s *Service) since() time.Duration { return time.Since(s.epoch) }
 

@@ -84,7 +84,6 @@ func (h *Handler) keep(answer *gostream.Health, f *flight) {
 		return
 	}
 	h.cache.last, h.cache.at = answer, now
-	h.draining = h.draining || answer.Draining
 	// Changes are told without a lock, so that two can overtake one another. What the
 	// subscriptions themselves say is right, unless something was told since.
 	if h.changes == f.changes {

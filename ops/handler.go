@@ -34,15 +34,13 @@ type Handler struct {
 	authorize func(r *http.Request) (who string, err error) // nil: no control
 	origins   *http.CrossOriginProtection
 
-	mu       sync.Mutex        // guards what follows; never held while other code runs
-	service  *gostream.Service // nil until it is live
-	started  bool              // the AfterStartup hook was called
-	draining bool
-	ended    bool                      // the brokers are closed: nothing is asked any more
-	stuckAt  time.Time                 // when the drain should have ended long ago; zero for unknown
-	states   map[string]gostream.State // by the subscription's name
-	changes  int                       // of states, to know whether there were any
-	cache    cache
+	mu      sync.Mutex                // guards what follows; never held while other code runs
+	service *gostream.Service         // nil until it is live
+	ended   bool                      // the brokers are closed: nothing is asked any more
+	stuckAt time.Time                 // when the drain should have ended long ago; zero for unknown
+	states  map[string]gostream.State // by the subscription's name
+	changes int                       // of states, to know whether there were any
+	cache   cache
 }
 
 // New returns the handler of app, which must not have started. It adds an observer and
@@ -70,7 +68,6 @@ func New(app *gostream.App, opts ...Option) (*Handler, error) {
 	}
 	h.log = h.log.With(gostream.AttrApp, app.Name())
 	app.Observe(gostream.Observer{Started: h.onLive, StateChanged: h.onStateChanged, Drained: h.onDrained})
-	app.AfterStartup(h.onStarted)
 	app.OnShutdown(h.onShutdown)
 	app.AfterShutdown(h.onEnd)
 	return h, nil
@@ -125,19 +122,11 @@ func (h *Handler) onLive(s *gostream.Service) {
 	h.service = s
 }
 
-func (h *Handler) onStarted(context.Context) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.started = true
-	return nil
-}
-
-// onShutdown is told that the drain has begun. The deadline of ctx is when
+// onShutdown learns when the drain should end: the deadline of ctx is when
 // ShutdownTimeout has passed.
 func (h *Handler) onShutdown(ctx context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.draining = true
 	if limit, ok := ctx.Deadline(); ok {
 		h.stuckAt = limit.Add(stuckAfter)
 	}
@@ -171,25 +160,16 @@ func (h *Handler) onDrained(gostream.DrainReport) {
 	h.ended = true
 }
 
-// phases is what a service tells of itself without asking anybody. Hooks tell it too, but
-// stand behind those that were added to the app before.
-type phases interface {
-	Started() bool  // Start has succeeded
-	Draining() bool // the shutdown has begun
-}
-
 // state is the state of the app; mu is held.
 func (h *Handler) state() string {
-	started, draining := h.started, h.draining
-	if p, ok := any(h.service).(phases); ok && h.service != nil {
-		started, draining = p.Started(), p.Draining()
-	}
 	switch {
 	case h.ended:
 		return stateStopped
-	case draining:
+	case h.service == nil:
+		return stateStarting
+	case h.service.Draining():
 		return stateDraining
-	case started && h.service != nil:
+	case h.service.Started():
 		return stateRunning
 	default:
 		return stateStarting

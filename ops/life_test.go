@@ -32,9 +32,7 @@ func TestStates(t *testing.T) {
 			return nil
 		})
 		app.AfterStartup(func(context.Context) error {
-			if tells() {
-				check(t, h, "in AfterStartup", "starting", 200, 503, 503, 503)
-			}
+			check(t, h, "in AfterStartup", "starting", 200, 503, 503, 503)
 			return nil
 		})
 		hook, goOn := make(chan struct{}), make(chan struct{})
@@ -70,18 +68,8 @@ func TestStates(t *testing.T) {
 	})
 }
 
-// tells reports whether the service tells its phases without being asked for its health.
-func tells() bool {
-	_, ok := any((*gostream.Service)(nil)).(interface {
-		Started() bool
-		Draining() bool
-	})
-	return ok
-}
-
 // Readiness turns false at the start of the drain, also where a hook that was added
-// before New takes its time. Where the service does not tell, that is when it is asked
-// next.
+// before New takes its time.
 func TestReadyBehindASlowHook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		app := newApp(newTestBroker(nil), nothing)
@@ -95,10 +83,6 @@ func TestReadyBehindASlowHook(t *testing.T) {
 		check(t, h, "running", "running", 200, 200, 200, 200)
 		cancel()
 		synctest.Wait()
-		if !tells() {
-			time.Sleep(ops.DefaultInterval)
-			get(t, h, "/readyz")
-		}
 		check(t, h, "in the drain", "draining", 200, 503, 200, 409)
 		close(goOn)
 		if err := <-ended; err != nil {
@@ -114,9 +98,7 @@ func TestReadyAfterTheHooks(t *testing.T) {
 		slow := func(context.Context) error { time.Sleep(time.Minute); return nil }
 		app.AfterStartup(slow)
 		h := newHandler(t, app, ops.Control(anybody))
-		if tells() {
-			app.AfterStartup(slow)
-		}
+		app.AfterStartup(slow)
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
@@ -125,11 +107,9 @@ func TestReadyAfterTheHooks(t *testing.T) {
 			shutdown(t, s)
 		}()
 		for range 2 {
-			time.Sleep(time.Second)
+			time.Sleep(30 * time.Second)
 			check(t, h, "in a hook", "starting", 200, 503, 503, 503)
-			if tells() {
-				time.Sleep(time.Minute)
-			}
+			time.Sleep(29 * time.Second)
 		}
 		<-ended
 	})
