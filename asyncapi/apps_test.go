@@ -22,7 +22,6 @@ type Order struct {
 	Placed   time.Time `json:"placed,omitzero"`
 	Status   Status    `json:"status"`
 	Follows  *Order    `json:"follows,omitempty"`
-	internal int
 }
 
 func (Order) AsyncAPIDescription() string {

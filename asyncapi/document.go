@@ -66,7 +66,6 @@ type channel struct {
 	called   string // what it is keyed by
 	answers  bool   // its address is that of a request's reply-to
 	address  address
-	summary  string
 	bindings map[string]*object
 	holds    map[message]bool
 	key      string

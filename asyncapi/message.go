@@ -12,10 +12,7 @@ type message struct {
 	contentType string       // "" for a raw payload
 }
 
-var (
-	bytesType = reflect.TypeFor[[]byte]()
-	textType  = reflect.TypeFor[string]()
-)
+var textType = reflect.TypeFor[string]()
 
 // raw reports a payload that no codec decodes. One message stands for all of a kind.
 func (m message) raw() bool { return m.contentType == "" }
