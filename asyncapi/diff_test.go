@@ -156,6 +156,15 @@ func TestDiffRecursive(t *testing.T) {
 	}
 }
 
+// What is the same change of one place is told once.
+func TestDiffTellsOnce(t *testing.T) {
+	t.Parallel()
+	changes := asyncapi.Diff(payload(t, `{oneOf: [{type: string}, {type: integer}, {type: boolean}]}`, ""), payload(t, `{oneOf: [{type: string}]}`, ""))
+	if len(changes.List) != 2 { // received, sent
+		t.Errorf("%s", changes)
+	}
+}
+
 // documentCase is a change of something else: old is replaced by new in base.
 type documentCase struct {
 	rule, name, old, new string

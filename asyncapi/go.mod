@@ -1,6 +1,6 @@
 module github.com/gostream/gostream/asyncapi
 
-go 1.26.0
+go 1.25.0
 
 require (
 	github.com/gostream/gostream v0.0.0
