@@ -27,7 +27,10 @@ type attempt struct {
 	mu       sync.Mutex
 	open     int       // messages whose end is not known yet
 	returned time.Time // when the handler did; zero while it has not
+	whole    string    // the type of the error that it failed with as a whole
 	outcomes [gostream.OutcomeUnsettled + 1]int
+	failed   int    // of a batch: messages that failed by themselves
+	kind     string // the type of the first one's error
 	ended    bool
 	// told are those of a batch whose end is known, and of which more may be heard: what is
 	// retried is parked then, and what is pending is settled in the end.
@@ -70,8 +73,8 @@ func (a *attempt) cameFrom(sc trace.SpanContext) bool {
 // pending is in place of an outcome where a message waits for a publish that failed.
 const pending gostream.Outcome = 0
 
-// settled notes how a message of the attempt ended.
-func (a *attempt) settled(d *gostream.Delivery, o gostream.Outcome) {
+// settled notes how a message of the attempt ended, and what failed.
+func (a *attempt) settled(d *gostream.Delivery, o gostream.Outcome, f failure) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.open == 0 || a.told[d] {
@@ -83,21 +86,37 @@ func (a *attempt) settled(d *gostream.Delivery, o gostream.Outcome) {
 		}
 		a.told[d] = true
 	}
+	if a.batch > 0 && f.kind != "" {
+		if a.failed++; a.kind == "" {
+			a.kind = f.kind
+		}
+	}
 	a.open--
 	a.outcomes[o]++
 	a.endIfDone()
 }
 
 // handled notes that the handler has returned.
-func (a *attempt) handled(err error, now time.Time) {
-	if isFailure(err) {
-		a.span.SetAttributes(errorType(err))
-		a.span.SetStatus(codes.Error, err.Error())
-	}
+func (a *attempt) handled(f failure, now time.Time) {
+	f.record(a.span)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.returned = now
+	a.returned, a.whole = now, f.kind
 	a.endIfDone()
+}
+
+// reason is why a request failed that is answered with its error, as gostream says it.
+func (a *attempt) reason() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch a.whole {
+	case typePanic:
+		return gostream.ReasonPanic
+	case typeUndecodable:
+		return gostream.ReasonUndecodable
+	default:
+		return gostream.ReasonError
+	}
 }
 
 // abandon ends the span of an attempt that nobody will settle.
@@ -144,5 +163,9 @@ func (a *attempt) setOutcome() {
 	}
 	if all != nil {
 		a.span.SetAttributes(keyOutcomes.StringSlice(all))
+	}
+	if a.failed > 0 && a.whole == "" {
+		a.span.SetAttributes(keyErrorType.String(a.kind))
+		a.span.SetStatus(codes.Error, strconv.Itoa(a.failed)+" of "+strconv.Itoa(a.batch)+" messages failed")
 	}
 }

@@ -15,11 +15,18 @@ import (
 // bench is a broker that hands out a message as often as it is told to, and drops what is
 // published: it allocates nothing.
 type bench struct {
-	turn chan struct{}
-	msg  broker.IncomingMessage
+	turn      chan struct{}
+	msg       broker.IncomingMessage
+	connected func() // nil: nobody is told
 }
 
-func (*bench) Connect(context.Context) error                                    { return nil }
+func (b *bench) Connect(context.Context) error {
+	if b.connected != nil {
+		b.connected()
+	}
+	return nil
+}
+
 func (*bench) Shutdown(context.Context) error                                   { return nil }
 func (b *bench) Subscribe(context.Context, string) (broker.Subscription, error) { return b, nil }
 func (b *bench) Publisher() broker.Publisher                                    { return b }

@@ -71,26 +71,25 @@ func (t *telemetry) watch(s *gostream.Service) {
 				o.ObserveInt64(state, number(one.State == is), sub.states[i])
 			}
 		}
-		for _, b := range unwellFirst(h.Brokers) {
-			o.ObserveInt64(healthy, number(b.Err == nil), metric.WithAttributes(keyApp.String(t.app.Name()), keySystem.String(systemOf(b.Kind))))
+		for labels, well := range t.wellness(h.Brokers) {
+			o.ObserveInt64(healthy, number(well), metric.WithAttributeSet(labels))
 		}
 		return nil
 	}, all...)
 }
 
-// unwellFirst is one broker of each kind that can tell how it is: the one that is unwell,
-// where there is one.
-func unwellFirst(all []gostream.BrokerHealth) map[string]gostream.BrokerHealth {
-	worst := make(map[string]gostream.BrokerHealth)
-	for _, b := range all {
+// wellness tells of the brokers that can tell how they are. Of several that no label tells
+// apart all must be well.
+func (t *telemetry) wellness(all []gostream.BrokerHealth) map[attribute.Set]bool {
+	is := make(map[attribute.Set]bool, len(all))
+	for i, b := range all {
 		if !b.Known {
 			continue
 		}
-		if seen, ok := worst[b.Kind]; !ok || seen.Err == nil {
-			worst[b.Kind] = b
-		}
+		well, seen := is[t.brokers[i].observed]
+		is[t.brokers[i].observed] = b.Err == nil && (well || !seen)
 	}
-	return worst
+	return is
 }
 
 func number(is bool) int64 {

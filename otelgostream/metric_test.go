@@ -89,6 +89,10 @@ func TestMetrics(t *testing.T) {
 		)
 		m.want(t, "gostream.dead_lettered.messages",
 			sub+" reason=attempts exhausted subscription=orders system=memory: 2",
+			sub+" reason=deliveries exceeded subscription=orders system=memory: 0",
+			sub+" reason=error subscription=orders system=memory: 0",
+			sub+" reason=handler decided subscription=orders system=memory: 0",
+			sub+" reason=panic subscription=orders system=memory: 0",
 			sub+" reason=undecodable subscription=orders system=memory: 1",
 		)
 		m.want(t, "gostream.handler.panics", sub+" subscription=orders system=memory: 2")

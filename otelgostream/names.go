@@ -15,6 +15,9 @@ const schemaURL = semconv.SchemaURL
 // with nanoseconds, in UTC.
 const HeaderSent = "gostream-sent"
 
+// headerBaggage is the W3C's header of baggage.
+const headerBaggage = "baggage"
+
 // The attributes of the messaging conventions that are used.
 const (
 	keySystem        = semconv.MessagingSystemKey
@@ -29,6 +32,9 @@ const (
 	keyConversation  = semconv.MessagingMessageConversationIDKey
 	keyBatchCount    = semconv.MessagingBatchMessageCountKey
 	keyErrorType     = semconv.ErrorTypeKey
+	keyServerAddress = semconv.ServerAddressKey
+	keyServerPort    = semconv.ServerPortKey
+	keyOffset        = semconv.MessagingKafkaOffsetKey
 )
 
 // The attributes of our own.

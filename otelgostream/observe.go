@@ -7,7 +7,6 @@ import (
 
 	"github.com/gostream/gostream"
 	"github.com/gostream/gostream/broker"
-	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -23,14 +22,14 @@ func (t *telemetry) observer() gostream.Observer {
 	if t.tracer != nil {
 		o.Parked = func(d *gostream.Delivery, _ time.Time) {
 			if a := attemptIn(d.Context()); a != nil {
-				a.settled(d, pending) // unless it is parked because it is retried
+				a.settled(d, pending, failure{}) // unless it is parked because it is retried
 			}
 		}
 	}
 	return o
 }
 
-// received counts a delivery, and begins its receive span.
+// received counts a delivery, once, whatever becomes of it, and makes its receive span.
 func (t *telemetry) received(d *gostream.Delivery) {
 	sub := t.of(d.Subscription())
 	if sub == nil {
@@ -39,6 +38,11 @@ func (t *telemetry) received(d *gostream.Delivery) {
 	if m := t.metrics; m != nil {
 		m.consumed.Add(context.Background(), 1, sub.consumed.add...)
 		m.payloadSize.Record(context.Background(), int64(len(d.Payload())), sub.received.record...)
+		if d.Attempt() == 1 {
+			if sent := sentTime(d); !sent.IsZero() {
+				m.queueDuration.Record(context.Background(), max(0, time.Since(sent).Seconds()), sub.plain.record...)
+			}
+		}
 	}
 	if t.tracer == nil || !t.clientSpans {
 		return
@@ -55,11 +59,32 @@ func (t *telemetry) received(d *gostream.Delivery) {
 	if !t.parent || !creation.IsValid() {
 		opts = append(opts, trace.WithNewRoot())
 	}
+	// That the message was handed over is the end of receiving, and all that is known of it.
 	ctx, span := t.tracer.Start(from, opReceive+" "+sub.source, opts...)
-	if !span.IsRecording() {
-		span.End()
+	span.End()
+	d.SetContext(received{ctx, span.SpanContext()})
+}
+
+// received is the context of a delivery that was received and is not handled yet.
+type received struct {
+	context.Context
+	span trace.SpanContext
+}
+
+type receivedKey struct{}
+
+// Value finds it in the contexts that descend from it.
+func (r received) Value(key any) any {
+	if _, ok := key.(receivedKey); ok {
+		return r.span
 	}
-	d.SetContext(ctx)
+	return r.Context.Value(key)
+}
+
+// receivedIn is the receive span that ctx belongs to; invalid for none.
+func receivedIn(ctx context.Context) trace.SpanContext {
+	sc, _ := ctx.Value(receivedKey{}).(trace.SpanContext)
+	return sc
 }
 
 // settled counts how an attempt ended, and ends its span.
@@ -71,12 +96,13 @@ func (t *telemetry) settled(e gostream.SettledEvent) {
 	}
 	ctx := d.Context()
 	operation, labels := sub.settling(e)
-	settleErr := settlementError(e)
+	handling, settling := failureOf(e.Err), failureOf(settlementError(e))
 	if m := t.metrics; m != nil {
-		m.countSettled(ctx, sub, e)
+		m.countSettled(ctx, sub, e, handling)
 		if e.Settling > 0 {
-			if settleErr != nil {
-				failed := sub.labels(keyOperation.String(operation), keyOperationType.String(opSettle), errorType(settleErr))
+			if settling.kind != "" {
+				failed := sub.settleFailed.get(operation, t.errorTypes.within(settling.kind), sub.labels,
+					keyOperation.String(operation), keyOperationType.String(opSettle))
 				labels = &failed
 			}
 			m.operationDuration.Record(ctx, e.Settling.Seconds(), labels.record...)
@@ -90,19 +116,17 @@ func (t *telemetry) settled(e gostream.SettledEvent) {
 		attrs := append(sub.client(d, operation, opSettle), keyOutcome.String(e.Outcome.String()))
 		_, span := t.tracer.Start(ctx, operation+" "+sub.source,
 			trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...), trace.WithTimestamp(now.Add(-e.Settling)))
-		if settleErr != nil {
-			span.SetAttributes(errorType(settleErr))
-			span.SetStatus(codes.Error, settleErr.Error())
-		}
+		settling.record(span)
 		span.End(trace.WithTimestamp(now))
 	}
 	if a := attemptIn(ctx); a != nil {
 		if e.Reason != "" {
 			a.span.SetAttributes(keyReason.String(e.Reason))
 		}
-		a.settled(d, e.Outcome)
-	} else if r := trace.SpanFromContext(ctx); t.clientSpans && r.IsRecording() {
-		r.End() // received, and settled without an attempt
+		if e.Outcome == gostream.OutcomeUnsettled {
+			handling = failure{} // the settlement failed
+		}
+		a.settled(d, e.Outcome, handling)
 	}
 }
 
@@ -119,26 +143,24 @@ func settlementError(e gostream.SettledEvent) error {
 	return e.Err
 }
 
-func (m *instruments) countSettled(ctx context.Context, sub *subscription, e gostream.SettledEvent) {
+func (m *instruments) countSettled(ctx context.Context, sub *subscription, e gostream.SettledEvent, f failure) {
 	m.settled.Add(ctx, 1, sub.outcomes[e.Outcome].add...)
 	switch e.Outcome {
 	case gostream.OutcomeRetried, gostream.OutcomeGivenBack, gostream.OutcomeUnsettled:
 	case gostream.OutcomeDeadLettered:
-		m.deadLettered.Add(ctx, 1, sub.labels(keyReason.String(e.Reason)).add...)
+		l, prepared := sub.deadLetters[e.Reason]
+		if !prepared {
+			l = sub.own(keyReason.String(e.Reason))
+		}
+		m.deadLettered.Add(ctx, 1, l.add...)
 		fallthrough
 	default:
 		m.attempts.Record(ctx, int64(e.Delivery.Attempt()), sub.outcomes[e.Outcome].record...)
 	}
-	if e.Err == nil {
-		return
-	}
-	if errors.Is(e.Err, gostream.ErrUndecodable) {
+	switch {
+	case f.kind == typeUndecodable:
 		m.undecodable.Add(ctx, 1, sub.plain.add...)
-	}
-	var panicked *gostream.PanicError
-	if errors.As(e.Err, &panicked) {
-		if !sub.batch.Load() { // one of a batch concerns them all, and is counted once
-			m.panics.Add(ctx, 1, sub.plain.add...)
-		}
+	case f.kind == typePanic && !sub.batch.Load(): // one of a batch concerns them all, and is counted once
+		m.panics.Add(ctx, 1, sub.plain.add...)
 	}
 }

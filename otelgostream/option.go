@@ -1,6 +1,8 @@
 package otelgostream
 
 import (
+	"fmt"
+	"reflect"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -26,6 +28,7 @@ type config struct {
 	sentTime     bool
 	destinations []string
 	health       time.Duration
+	errs         []error // what is wrong; told by the app's start
 }
 
 func newConfig(opts []Option) config {
@@ -36,29 +39,50 @@ func newConfig(opts []Option) config {
 		createSpans: true,
 		health:      DefaultHealthTimeout,
 	}
-	for _, o := range opts {
-		if o != nil {
-			o(&c)
+	for i, o := range opts {
+		if o == nil {
+			c.errs = append(c.errs, fmt.Errorf("option %d is nil: leave it out", i+1))
+			continue
 		}
+		o(&c)
 	}
 	return c
 }
 
+// isNil reports a nil interface or a nil pointer in one.
+func isNil(v any) bool {
+	if v == nil {
+		return true
+	}
+	r := reflect.ValueOf(v)
+	return r.Kind() == reflect.Pointer && r.IsNil()
+}
+
 // WithTracerProvider sets where spans go. The default is the global provider, which makes
 // none until one is set; nil turns traces off, and the reading and writing of their headers
-// with them: what gostream itself carries over still is.
-func WithTracerProvider(p trace.TracerProvider) Option { return func(c *config) { c.tracers = p } }
+// with them: what gostream itself carries over still is. A nil pointer is nil, too.
+func WithTracerProvider(p trace.TracerProvider) Option {
+	if isNil(p) {
+		p = nil
+	}
+	return func(c *config) { c.tracers = p }
+}
 
 // WithMeterProvider sets where metrics go. The default is the global provider, which drops
-// them until one is set; nil turns metrics off.
-func WithMeterProvider(p metric.MeterProvider) Option { return func(c *config) { c.meters = p } }
+// them until one is set; nil turns metrics off. A nil pointer is nil, too.
+func WithMeterProvider(p metric.MeterProvider) Option {
+	if isNil(p) {
+		p = nil
+	}
+	return func(c *config) { c.meters = p }
+}
 
 // WithPropagator sets how the context of a trace is written to headers and read. The
 // default is that of the W3C, with baggage; nil, too. The global propagator is not asked:
 // without a setting of its own it writes nothing.
 func WithPropagator(p propagation.TextMapPropagator) Option {
 	return func(c *config) {
-		if p != nil {
+		if !isNil(p) {
 			c.propagator = p
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/gostream/gostream"
 	"github.com/gostream/gostream/broker"
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -19,13 +20,14 @@ func (t *telemetry) middleware(next gostream.Next) gostream.Next {
 		if sub == nil {
 			return next(ctx, b)
 		}
+		ctx = t.withoutStart(ctx)
 		single, isSingle := gostream.DeliveryFrom(ctx)
 		if !isSingle && !sub.batch.Load() {
 			sub.batch.Store(true)
 		}
 		p := processing{t: t, sub: sub, batch: !isSingle, began: time.Now()}
-		if t.metrics != nil {
-			p.arrived(ctx, b)
+		if t.metrics != nil && p.batch {
+			t.metrics.batchSize.Record(ctx, int64(b.Len()), sub.plain.record...)
 		}
 		if t.tracer != nil {
 			if isSingle {
@@ -55,23 +57,6 @@ type processing struct {
 	began    time.Time
 }
 
-// arrived measures what is known before the handler is called.
-func (p *processing) arrived(ctx context.Context, b *gostream.Batch) {
-	m := p.t.metrics
-	if p.batch {
-		m.batchSize.Record(ctx, int64(b.Len()), p.sub.plain.record...)
-	}
-	for i := range b.Len() {
-		d := b.At(i)
-		if d.Attempt() > 1 {
-			continue
-		}
-		if sent := sentTime(d); !sent.IsZero() {
-			m.queueDuration.Record(ctx, max(0, p.began.Sub(sent).Seconds()), p.sub.plain.record...)
-		}
-	}
-}
-
 // sentTime is when the transport says that a message was sent or stored, else what its
 // publisher wrote into its header; zero where neither is known.
 func sentTime(d *gostream.Delivery) time.Time {
@@ -82,15 +67,20 @@ func sentTime(d *gostream.Delivery) time.Time {
 	case interface{ Time() time.Time }: // as JetStream's
 		sent = m.Time()
 	}
-	if sent.UnixNano() > 0 && !sent.IsZero() {
+	if isTime(sent) {
 		return sent
 	}
 	if text, ok := d.Headers().Lookup(HeaderSent); ok {
-		sent, _ = time.Parse(time.RFC3339Nano, text) // zero where it is none
-		return sent
+		if sent, err := time.Parse(time.RFC3339Nano, text); err == nil && isTime(sent) {
+			return sent
+		}
 	}
 	return time.Time{}
 }
+
+// isTime reports a time at which a message may have been sent. What is before 1970 is how
+// a transport, or somebody's mistake, says that there is none.
+func isTime(t time.Time) bool { return t.Unix() > 0 }
 
 // unwound ends what a panic or the end of the goroutine left.
 func (p *processing) unwound(ctx context.Context) {
@@ -104,13 +94,13 @@ var errUnwound = errors.New("the handler's goroutine was unwound")
 
 func (p *processing) done(ctx context.Context, err error) {
 	now := time.Now()
+	f := failureOf(err)
 	if m := p.t.metrics; m != nil {
 		took := now.Sub(p.began).Seconds()
-		if isFailure(err) {
-			failed := p.sub.labels(keyOperation.String(opProcess), errorType(err))
+		if f.kind != "" {
+			failed := p.sub.processFailed.get(opProcess, p.t.errorTypes.within(f.kind), p.sub.labels, keyOperation.String(opProcess))
 			m.processDuration.Record(ctx, took, failed.record...)
-			var panicked *gostream.PanicError
-			if p.batch && errors.As(err, &panicked) {
+			if p.batch && f.kind == typePanic {
 				m.panics.Add(ctx, 1, p.sub.plain.add...) // those of single messages are counted when they are settled
 			}
 		} else {
@@ -118,20 +108,16 @@ func (p *processing) done(ctx context.Context, err error) {
 		}
 	}
 	if p.attempt != nil {
-		p.attempt.handled(err, now)
+		p.attempt.handled(f, now)
 	}
 }
 
 // traceOne begins the span of processing one message.
 func (t *telemetry) traceOne(ctx context.Context, sub *subscription, d *gostream.Delivery) *attempt {
 	a := &attempt{open: 1, delivery: d}
-	ambient := t.ambient(ctx)
-	var received trace.Span
+	ambient := trace.SpanContextFromContext(ctx)
 	if earlier := attemptIn(d.Context()); earlier != nil {
 		earlier.abandon() // a middleware around this one calls next again
-	} else if r := trace.SpanFromContext(d.Context()); r.SpanContext().IsValid() && t.clientSpans {
-		received = r
-		received.End()
 	}
 	a.headers = d.Headers()
 	from := t.propagator.Extract(ctx, &a.carrier)
@@ -141,8 +127,8 @@ func (t *telemetry) traceOne(ctx context.Context, sub *subscription, d *gostream
 
 	opts := append(make([]trace.SpanStartOption, 0, 5), sub.start...)
 	parent := ambient
-	if !parent.IsValid() && received != nil {
-		parent = received.SpanContext()
+	if !parent.IsValid() {
+		parent = receivedIn(d.Context())
 	}
 	if creation.IsValid() {
 		opts = append(opts, trace.WithLinks(trace.Link{SpanContext: creation}))
@@ -176,14 +162,12 @@ func (a *attempt) start(t *telemetry, from context.Context, parent, creation tra
 // traceBatch begins the span of a batch. It links to what sent each message.
 func (t *telemetry) traceBatch(ctx context.Context, sub *subscription, b *gostream.Batch) *attempt {
 	a := &attempt{open: b.Len(), batch: b.Len()}
-	ambient := t.ambient(ctx)
+	ambient := trace.SpanContextFromContext(ctx)
 	a.links = make([]trace.Link, 0, b.Len())
 	for i := range b.Len() {
 		d := b.At(i)
 		if earlier := attemptIn(d.Context()); earlier != nil {
 			earlier.abandon()
-		} else if r := trace.SpanFromContext(d.Context()); t.clientSpans && r.SpanContext().IsValid() {
-			r.End()
 		}
 		a.headers = d.Headers()
 		if creation := remoteIn(t.propagator.Extract(context.Background(), &a.carrier)); creation.IsValid() {
@@ -200,14 +184,17 @@ func (t *telemetry) traceBatch(ctx context.Context, sub *subscription, b *gostre
 	return a
 }
 
-// ambient is the span that a middleware around this one has opened; invalid where there is
-// none, and where it is the one in which the app was started.
-func (t *telemetry) ambient(ctx context.Context) trace.SpanContext {
-	sc := trace.SpanContextFromContext(ctx)
-	if sc.Equal(t.startup) {
-		return trace.SpanContext{}
+// withoutStart is ctx without the span and the baggage that were in the context in which
+// the app was started: no message came with them. What a middleware around this one has put
+// there stays.
+func (t *telemetry) withoutStart(ctx context.Context) context.Context {
+	if t.startup.IsValid() && trace.SpanContextFromContext(ctx).Equal(t.startup) {
+		ctx = trace.ContextWithSpanContext(ctx, trace.SpanContext{})
 	}
-	return sc
+	if t.startBaggage != "" && baggage.FromContext(ctx).String() == t.startBaggage {
+		ctx = baggage.ContextWithoutBaggage(ctx)
+	}
+	return ctx
 }
 
 // remoteIn is the span that was read from headers; invalid where there was none.
@@ -233,17 +220,20 @@ func (s *subscription) linkAttributes(d *gostream.Delivery) []attribute.KeyValue
 // appendMessage adds what identifies a message. Under a pattern it replaces the destination.
 func (s *subscription) appendMessage(attrs []attribute.KeyValue, d *gostream.Delivery) []attribute.KeyValue {
 	if name := d.Name(); name != s.source {
-		attrs = append(attrs, keyDestination.String(name), keyTemplate.String(s.source))
+		attrs = append(attrs, keyDestination.String(bounded(name)), keyTemplate.String(s.source))
 	}
 	h := d.Headers()
 	if id := h.MessageID(); id != "" {
-		attrs = append(attrs, keyMessageID.String(id))
+		attrs = append(attrs, keyMessageID.String(bounded(id)))
 	}
 	if id := h.CorrelationID(); id != "" {
-		attrs = append(attrs, keyConversation.String(id))
+		attrs = append(attrs, keyConversation.String(bounded(id)))
 	}
-	if p, ok := d.Message().(interface{ Partition() int32 }); ok { // as Kafka's
-		attrs = append(attrs, keyPartition.String(strconv.Itoa(int(p.Partition()))))
+	if r, ok := d.Message().(interface { // as Kafka's
+		Partition() int32
+		Offset() int64
+	}); ok {
+		attrs = append(attrs, keyPartition.String(strconv.Itoa(int(r.Partition()))), keyOffset.Int64(r.Offset()))
 	}
 	return attrs
 }

@@ -8,16 +8,14 @@ import (
 	"github.com/gostream/gostream"
 	"github.com/gostream/gostream/broker"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 )
 
 // publisher is what is prepared for the publishers of one kind of broker.
 type publisher struct {
 	*telemetry
-	system attribute.KeyValue
-	next   gostream.PublishNext
+	kind string
+	next gostream.PublishNext
 
 	known sync.Map // of destination, by sentKey
 }
@@ -32,15 +30,19 @@ type sentKey struct {
 type destination struct {
 	spanName              string
 	sent, duration, sizes labels
+	sentFailed, failed    labelCache            // by the error's type
 	start                 trace.SpanStartOption // the attributes
 	name                  string                // "" for one that is not declared
+	named                 []attribute.KeyValue
+	operation             string
 }
 
-// publishMiddleware measures and traces what is published to one kind of broker.
+// publishMiddleware measures and traces what is published to one kind of broker. It is
+// called for each publisher, and for those that are made later when they are made.
 func (t *telemetry) publishMiddleware(kind string) gostream.PublishMiddleware {
+	t.stale.Store(true)
 	return func(next gostream.PublishNext) gostream.PublishNext {
-		p := &publisher{telemetry: t, system: keySystem.String(systemOf(kind)), next: next}
-		return p.publish
+		return (&publisher{telemetry: t, kind: kind, next: next}).publish
 	}
 }
 
@@ -68,10 +70,7 @@ func (p *publisher) publish(ctx context.Context, msgs []broker.OutgoingMessage) 
 			p.measure(ctx, msgs, to, request, time.Since(began), err)
 		}
 		if span != nil {
-			if err != nil {
-				span.SetAttributes(errorType(err))
-				span.SetStatus(codes.Error, err.Error())
-			}
+			failureOf(err).record(span)
 			span.End()
 		}
 	}()
@@ -116,41 +115,43 @@ func (p *publisher) newDestination(key sentKey) *destination {
 	if key.request {
 		operation = opRequest
 	}
-	named := []attribute.KeyValue{p.system}
-	d := &destination{spanName: operation, name: key.name}
+	own := []attribute.KeyValue{keySystem.String(systemOf(p.kind))}
+	d := &destination{spanName: operation, name: key.name, operation: operation}
 	if key.name != "" {
-		named = append(named, keyDestination.String(key.name))
+		own = append(own, keyDestination.String(key.name))
 		d.spanName += " " + key.name
 	}
-	with := func(more ...attribute.KeyValue) labels {
-		return labelsOf(append(named[:len(named):len(named)], more...)...)
-	}
-	d.sent = with(keyOperation.String(operation))
-	d.duration = with(keyOperation.String(operation), keyOperationType.String(opSend))
-	d.sizes = with(keyOperationType.String(opSend))
-	d.start = trace.WithAttributes(append(named[:len(named):len(named)], keyOperation.String(operation), keyOperationType.String(opSend))...)
+	d.named = append(own[:len(own):len(own)], p.servers[p.kind]...)
+	d.sent = d.labels(keyOperation.String(operation))
+	d.duration = d.labels(keyOperation.String(operation), keyOperationType.String(opSend))
+	d.sizes = labelsOf(append(own, keyOperationType.String(opSend))...)
+	d.start = trace.WithAttributes(append(d.named[:len(d.named):len(d.named)], keyOperation.String(operation), keyOperationType.String(opSend))...)
 	return d
+}
+
+// labels are those of one of the conventions' metrics, and more.
+func (d *destination) labels(more ...attribute.KeyValue) labels {
+	return labelsOf(append(d.named[:len(d.named):len(d.named)], more...)...)
 }
 
 // measure counts what was sent, and each message that was not.
 func (p *publisher) measure(ctx context.Context, msgs []broker.OutgoingMessage, to *destination, request bool, took time.Duration, err error) {
 	m := p.metrics
-	if err == nil {
-		m.operationDuration.Record(ctx, took.Seconds(), to.duration.record...)
-	} else {
-		m.operationDuration.Record(ctx, took.Seconds(), p.failed(commonName(msgs), request, errorType(err), keyOperationType.String(opSend)))
-	}
+	duration := to.duration
 	var each []error
 	if err != nil {
-		each = broker.BatchErrors(err, len(msgs))
+		duration = to.failed.get(to.operation, p.typeOf(err), to.labels, keyOperation.String(to.operation), keyOperationType.String(opSend))
+		each = batchErrors(err, len(msgs))
 	}
+	m.operationDuration.Record(ctx, took.Seconds(), duration.record...)
 	for i := range msgs {
 		one := to
 		if len(msgs) > 1 {
 			one = p.destination(msgs[i].Name, request)
 		}
 		if each != nil && each[i] != nil {
-			m.sent.Add(ctx, 1, p.failed(msgs[i].Name, request, errorType(each[i])))
+			failed := one.sentFailed.get(one.operation, p.typeOf(each[i]), one.labels, keyOperation.String(one.operation))
+			m.sent.Add(ctx, 1, failed.add...)
 			continue
 		}
 		m.sent.Add(ctx, 1, one.sent.add...)
@@ -158,33 +159,40 @@ func (p *publisher) measure(ctx context.Context, msgs []broker.OutgoingMessage, 
 	}
 }
 
-// failed are the labels of a failure: these are not prepared.
-func (p *publisher) failed(name string, request bool, more ...attribute.KeyValue) metric.MeasurementOption {
-	operation := opSend
-	if request {
-		operation = opRequest
+// typeOf is error.type in a metric. That a message is ignored is no failure of a handler;
+// a send that answers so has not sent.
+func (p *publisher) typeOf(err error) string {
+	kind := failureOf(err).kind
+	if kind == "" {
+		return otherType
 	}
-	attrs := append(more, p.system, keyOperation.String(operation))
-	if p.isDeclared(name) {
-		attrs = append(attrs, keyDestination.String(name))
-	}
-	return metric.WithAttributeSet(attribute.NewSet(attrs...))
+	return p.errorTypes.within(kind)
 }
 
 // traceOne begins the span of sending one message, and puts its context into the headers.
 func (p *publisher) traceOne(ctx context.Context, msg *broker.OutgoingMessage, to *destination) (context.Context, trace.Span) {
 	opts := append(make([]trace.SpanStartOption, 0, 3), to.start)
 	creation := p.creationOf(ctx, msg)
-	if creation.IsValid() {
+	unhandled := creation.IsValid() && givenUpUnhandled(ctx, msg)
+	switch {
+	case unhandled:
+		// There is no span of its processing: that of the sending takes its place.
+		opts = append(opts, asProducer, trace.WithLinks(trace.Link{SpanContext: creation}))
+		ctx = p.withoutStart(ctx)
+		if p.parent {
+			ctx = trace.ContextWithRemoteSpanContext(ctx, creation)
+		}
+	case creation.IsValid():
 		// The user has given the message a context of its own: it stays.
 		opts = append(opts, asClient, trace.WithLinks(trace.Link{SpanContext: creation}))
-	} else {
+	default:
 		opts = append(opts, asProducer)
 	}
 	ctx, span := p.tracer.Start(ctx, to.spanName, opts...)
-	if !creation.IsValid() {
+	if unhandled || !creation.IsValid() {
 		p.inject(ctx, msg)
 	}
+	p.noteReason(ctx, msg)
 	if span.IsRecording() {
 		span.SetAttributes(p.attributesOf(ctx, msg, to.name)...)
 	}
@@ -198,7 +206,7 @@ var asClient, asProducer = trace.WithSpanKind(trace.SpanKindClient), trace.WithS
 func (p *publisher) traceBatch(ctx context.Context, msgs []broker.OutgoingMessage, to *destination) (context.Context, trace.Span) {
 	attrs := []attribute.KeyValue{keyBatchCount.Int(len(msgs))}
 	if name := commonName(msgs); name != to.name {
-		attrs = append(attrs, keyDestination.String(name))
+		attrs = append(attrs, keyDestination.String(bounded(name)))
 	}
 	opts := []trace.SpanStartOption{to.start, trace.WithAttributes(attrs...)}
 	if !p.createSpans {
@@ -230,7 +238,8 @@ func (p *publisher) create(ctx context.Context, msg *broker.OutgoingMessage) tra
 	if p.isDeclared(msg.Name) {
 		name += " " + msg.Name
 	}
-	attrs := append([]attribute.KeyValue{p.system, keyOperation.String(opCreate), keyOperationType.String(opCreate)}, p.attributesOf(ctx, msg, "")...)
+	attrs := append([]attribute.KeyValue{keyOperation.String(opCreate), keyOperationType.String(opCreate)}, p.attributesOf(ctx, msg, "")...)
+	attrs = append(append(attrs, keySystem.String(systemOf(p.kind))), p.servers[p.kind]...)
 	opts := []trace.SpanStartOption{asProducer, trace.WithAttributes(attrs...)}
 	if from := p.carriedBy(msg); from.IsValid() {
 		// The reply to one message of a batch: it leads back to that one.
@@ -242,10 +251,48 @@ func (p *publisher) create(ctx context.Context, msg *broker.OutgoingMessage) tra
 	return span.SpanContext()
 }
 
-// inject writes the context of ctx's span, and the baggage, into the headers.
+// givenUpUnhandled reports the dead letter of a message that was delivered too often for a
+// handler to be called.
+func givenUpUnhandled(ctx context.Context, msg *broker.OutgoingMessage) bool {
+	return attemptIn(ctx) == nil && msg.Headers.Get(gostream.HeaderDeadReason) == gostream.ReasonDeliveries && byRuntime(ctx)
+}
+
+// byRuntime reports that no handler publishes with ctx, but, where it belongs to an attempt,
+// the runtime.
+func byRuntime(ctx context.Context) bool {
+	_, handled := gostream.DeliveryFrom(ctx)
+	return !handled
+}
+
+// noteReason puts the reason of a dead letter or an error reply on the span of the attempt
+// that failed: where it cannot be sent, that span ends before its message is settled.
+func (p *publisher) noteReason(ctx context.Context, msg *broker.OutgoingMessage) {
+	a := attemptIn(ctx)
+	if a == nil || !a.span.IsRecording() {
+		return
+	}
+	reason, dead := msg.Headers.Lookup(gostream.HeaderDeadReason)
+	if !dead && !msg.Headers.Has(gostream.HeaderError) || !byRuntime(ctx) {
+		return
+	}
+	if !dead {
+		reason = a.reason()
+	}
+	a.span.SetAttributes(keyReason.String(reason))
+}
+
+// inject writes the context of ctx's span, and the baggage, into the headers. Baggage that
+// came in and is larger than anybody need pass on ends here.
 func (p *publisher) inject(ctx context.Context, msg *broker.OutgoingMessage) {
 	c := carrier{msg.Headers}
 	p.propagator.Inject(ctx, &c)
+	size := 0
+	for _, v := range c.headers.Values(headerBaggage) {
+		size += len(v)
+	}
+	if size > maxBaggage {
+		c.headers = c.headers.Without(headerBaggage)
+	}
 	msg.Headers = c.headers
 }
 
@@ -275,19 +322,19 @@ func (p *publisher) creationOf(ctx context.Context, msg *broker.OutgoingMessage)
 func (p *publisher) attributesOf(ctx context.Context, msg *broker.OutgoingMessage, known string) []attribute.KeyValue {
 	attrs := make([]attribute.KeyValue, 0, 5)
 	if msg.Name != known {
-		attrs = append(attrs, keyDestination.String(msg.Name))
+		attrs = append(attrs, keyDestination.String(bounded(msg.Name)))
 	}
 	if a := attemptIn(ctx); a != nil && a.delivery != nil && msg.Name == a.delivery.Headers().ReplyTo() {
 		attrs = append(attrs, keyTemporary.Bool(true))
 	}
 	if id := msg.Headers.MessageID(); id != "" {
-		attrs = append(attrs, keyMessageID.String(id))
+		attrs = append(attrs, keyMessageID.String(bounded(id)))
 	}
 	if id := msg.Headers.CorrelationID(); id != "" {
-		attrs = append(attrs, keyConversation.String(id))
+		attrs = append(attrs, keyConversation.String(bounded(id)))
 	}
 	if reason, ok := msg.Headers.Lookup(gostream.HeaderDeadReason); ok {
-		attrs = append(attrs, keyReason.String(reason))
+		attrs = append(attrs, keyReason.String(bounded(reason)))
 	}
 	return attrs
 }

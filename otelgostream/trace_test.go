@@ -120,7 +120,7 @@ func TestSpanOfAPendingDeadLetter(t *testing.T) {
 		stop()
 
 		process := s.one(t, "process orders")
-		wantAttrs(t, process, map[string]string{"gostream.outcome": "pending"})
+		wantAttrs(t, process, map[string]string{"gostream.outcome": "pending", "gostream.reason": "handler decided"})
 		sends := s.named("send dead")
 		if len(sends) != 2 {
 			t.Fatalf("%d sends of the dead letter, want 2", len(sends))
