@@ -46,7 +46,7 @@ const (
 // failure is what there is to say about an error.
 type failure struct {
 	kind string // the attribute error.type; "" where nothing failed
-	err  error
+	text string
 }
 
 // failureOf looks at an error that a handler or a middleware returned: it may be a typed
@@ -57,14 +57,14 @@ func failureOf(err error) (f failure) {
 		return failure{}
 	}
 	defer func() {
-		if recover() != nil {
-			f = failure{typePanic, err}
+		if r := recover(); r != nil {
+			f = failure{typePanic, fmt.Sprintf("%T: a method of the error panicked: %v", err, r)}
 		}
 	}()
 	if o, decided := gostream.OutcomeOf(err); decided && o == gostream.OutcomeIgnored {
 		return failure{}
 	}
-	return failure{errorType(err), err}
+	return failure{errorType(err), err.Error()}
 }
 
 // record puts the failure on a span.
@@ -73,17 +73,7 @@ func (f failure) record(span trace.Span) {
 		return
 	}
 	span.SetAttributes(keyErrorType.String(f.kind))
-	span.SetStatus(codes.Error, bounded(textOf(f.err)))
-}
-
-// textOf is err.Error(), also where that panics.
-func textOf(err error) (text string) {
-	defer func() {
-		if r := recover(); r != nil {
-			text = fmt.Sprintf("%T: its Error method panicked: %v", err, r)
-		}
-	}()
-	return err.Error()
+	span.SetStatus(codes.Error, bounded(f.text))
 }
 
 // errorType is the attribute error.type of a failure: one of known, "panic", "remote",
