@@ -155,6 +155,7 @@ func TestMetricsAreWhatWasHandled(t *testing.T) {
 			{"messaging_process_duration_seconds_count", []string{"gostream_subscription=orders", "error_type=remote"}, 6},
 			{"gostream_dead_lettered_messages_total", []string{"gostream_reason=attempts exhausted"}, 4},
 			{"gostream_dead_lettered_messages_total", []string{"gostream_reason=undecodable"}, 2},
+			{"gostream_dead_lettered_messages_total", nil, 6},
 			{"gostream_handler_panics_total", nil, 6},
 			{"gostream_undecodable_messages_total", nil, 2},
 			{"gostream_batch_size_sum", []string{"gostream_subscription=confirmations"}, 34},
@@ -269,6 +270,14 @@ var (
 	byRE       = regexp.MustCompile(`\bby \(([^)]*)\)`)
 )
 
+// outcomes are all that there are: of some the example has none.
+func outcomes() (all []string) {
+	for o := gostream.OutcomeAcked; o <= gostream.OutcomeUnsettled; o++ {
+		all = append(all, o.String())
+	}
+	return all
+}
+
 // scraped are the labels that Prometheus adds to what it scrapes.
 var scraped = []string{"job", "instance"}
 
@@ -314,6 +323,12 @@ func (q query) problems(all []series, used map[string]bool) (wrong []string) {
 				wrong = append(wrong, metric+" has no label "+m[1])
 			case m[2] == "=" && !values[m[3]]:
 				wrong = append(wrong, fmt.Sprintf("%s has no %s of %q", metric, m[1], m[3]))
+			case m[2] == "=~" && m[1] == "gostream_outcome":
+				for name := range strings.SplitSeq(m[3], "|") {
+					if !slices.Contains(outcomes(), name) {
+						wrong = append(wrong, fmt.Sprintf("%q is no outcome", name))
+					}
+				}
 			}
 		}
 	}
@@ -363,7 +378,7 @@ func family(metric string) string {
 // The check finds what is wrong.
 func TestQueryProblems(t *testing.T) {
 	t.Parallel()
-	all := []series{{"gostream_a", map[string]string{"x": "1"}, 1}}
+	all := []series{{"gostream_a", map[string]string{"x": "1", "gostream_outcome": "acked"}, 1}}
 	for _, test := range []struct {
 		q    query
 		want int
@@ -375,6 +390,8 @@ func TestQueryProblems(t *testing.T) {
 		{query{expr: `sum by (y) (gostream_a)`}, 1},
 		{query{expr: `gostream_a`, labels: []string{"y"}}, 1},
 		{query{expr: `(gostream_a`}, 1},
+		{query{expr: `gostream_a{gostream_outcome=~"retried|acked"}`}, 0},
+		{query{expr: `gostream_a{gostream_outcome=~"retried|dead_lettered"}`}, 1},
 		{query{expr: `up`}, 1},
 	} {
 		if got := test.q.problems(all, map[string]bool{}); len(got) != test.want {
