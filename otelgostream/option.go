@@ -94,10 +94,10 @@ func WithPropagator(p propagation.TextMapPropagator) Option {
 // way. Batches always link: a span has one parent.
 func WithParent() Option { return func(c *config) { c.parent = true } }
 
-// WithClientSpans adds the spans of receiving and of settling. A receive span is from the
-// moment at which a message was handed to a worker until its handling begins: how long the
-// subscription had waited for it is not in it. A settle span, "ack" or "nack", is the
-// broker's call alone; what is parked or left unsettled has none.
+// WithClientSpans adds the spans of receiving and of settling. A receive span is the moment
+// at which a message was handed to a worker: how long the subscription had waited for it is
+// not in it. A settle span, "ack" or "nack", is the broker's call alone; what is parked or
+// left unsettled has none.
 func WithClientSpans() Option { return func(c *config) { c.clientSpans = true } }
 
 // WithoutCreateSpans leaves out the span of each message of a published batch. All of them
