@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"sync"
 
@@ -151,6 +152,19 @@ func (a *App) addHook(to *[]func(context.Context) error, name string, f func(con
 		return
 	}
 	*to = append(*to, f)
+}
+
+// DefaultLogger has the app log to l where [WithLogger] gave it no logger, in place of
+// slog.Default, and returns the logger that it will log to. It is for what stands around
+// an app, such as a command line; it comes before the start. nil changes nothing.
+func (a *App) DefaultLogger(l *slog.Logger) *slog.Logger {
+	if a.settings.logger == nil {
+		a.settings.logger = l
+	}
+	if a.settings.logger == nil {
+		return slog.Default()
+	}
+	return a.settings.logger
 }
 
 // Check finds everything that can be wrong before I/O and reports it in one joined

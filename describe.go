@@ -36,6 +36,8 @@ type BrokerDescription struct {
 // SubscriptionDescription is one subscription with its settings resolved.
 type SubscriptionDescription struct {
 	Subscription Subscription
+	// Source is what is subscribed to, as the app was given it.
+	Source broker.Source
 	// Broker is the index in Description.Brokers.
 	Broker int
 	// Handler is "consume", "reply", "raw", "consume batch" or "reply batch".
@@ -133,6 +135,7 @@ func (a *App) describe(s *subscriptionPlan) SubscriptionDescription {
 	spec, _ := broker.DescribeSource(s.source, s.broker)
 	d := SubscriptionDescription{
 		Subscription: s.info,
+		Source:       s.source,
 		Broker:       a.brokerIndex(s.broker),
 		Handler:      s.handler.kind,
 		Payload:      s.handler.in.typ,

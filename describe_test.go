@@ -216,7 +216,10 @@ func wantSubscriptions(t *testing.T, got []gostream.SubscriptionDescription, ids
 		if id := (identity{s.Name(), s.Source(), s.Group(), s.Broker()}); id != ids[i] {
 			t.Errorf("subscription %d is %+v, want %+v", i, id, ids[i])
 		}
-		g.Subscription = gostream.Subscription{}
+		if g.Source == nil || g.Source.Name() != ids[i].source {
+			t.Errorf("the source of subscription %q is %v, want that of %q", ids[i].name, g.Source, ids[i].source)
+		}
+		g.Subscription, g.Source = gostream.Subscription{}, nil
 		if !reflect.DeepEqual(g, want[i]) {
 			t.Errorf("subscription %q\n%+v\nwant\n%+v", ids[i].name, g, want[i])
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/gostream/gostream"
 	"github.com/gostream/gostream/broker"
+	"github.com/gostream/gostream/memory"
 )
 
 //go:generate go test -run ^TestLog$ -update .
@@ -165,4 +166,46 @@ func (b *syncBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.String()
+}
+
+// A program around the app gives the logger of an app that has none of its own.
+func TestDefaultLogger(t *testing.T) {
+	t.Parallel()
+	var own, outer syncBuffer
+	logTo := func(b *syncBuffer) *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }
+	run := func(app *gostream.App) {
+		t.Helper()
+		app.Mount(memory.New())
+		ctx, cancel := context.WithCancel(t.Context())
+		app.AfterStartup(func(context.Context) error { cancel(); return nil })
+		if err := app.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+
+	app := gostream.New("t", "0")
+	if l := app.DefaultLogger(nil); l != slog.Default() {
+		t.Errorf("an app without a logger logs to %v, want slog.Default", l)
+	}
+	l := logTo(&outer)
+	if got := app.DefaultLogger(l); got != l {
+		t.Errorf("it logs to %v, want the one that it was given", got)
+	}
+	if got := app.DefaultLogger(nil); got != l {
+		t.Errorf("after nil it logs to %v, want the one that it was given", got)
+	}
+	run(app)
+	if log := outer.String(); !strings.Contains(log, "msg=stopped") {
+		t.Errorf("the logger that it was given has %q", log)
+	}
+
+	mine, before := logTo(&own), outer.String()
+	app = gostream.New("t", "0", gostream.WithLogger(mine))
+	if got := app.DefaultLogger(l); got != mine {
+		t.Errorf("an app with a logger logs to %v", got)
+	}
+	run(app)
+	if log := own.String(); !strings.Contains(log, "msg=stopped") || outer.String() != before {
+		t.Errorf("the app's own logger has %q", log)
+	}
 }
