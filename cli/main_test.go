@@ -43,6 +43,12 @@ type serverBroker struct {
 	kind  string
 	host  string
 	props func(*broker.Properties)
+	names []string // that were subscribed to
+}
+
+func (b *serverBroker) Subscribe(ctx context.Context, name string) (broker.Subscription, error) {
+	b.names = append(b.names, name)
+	return b.Broker.Subscribe(ctx, name)
 }
 
 func (b *serverBroker) DescribeServer() broker.ServerSpec {

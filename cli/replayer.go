@@ -47,9 +47,9 @@ type target struct {
 // run replays until the limit, the end of the backlog, a failure or the end of ctx.
 func (r *replayer) run(ctx context.Context) error {
 	r.passed = make(map[string]int)
-	most := r.limit
+	most, why := r.limit, "that is the source's limit"
 	if most == 0 {
-		most = mostHeld
+		most, why = mostHeld, "more are not held"
 	}
 	for r.flags.limit == 0 || r.done < r.flags.limit {
 		if r.pace.wait(ctx) != nil {
@@ -66,7 +66,7 @@ func (r *replayer) run(ctx context.Context) error {
 			return err
 		}
 		if r.held.count() >= most && (r.flags.limit == 0 || r.done < r.flags.limit) {
-			return failed(r.full())
+			return failed(r.full(why))
 		}
 	}
 	return nil
@@ -176,21 +176,20 @@ func (r *replayer) findTarget(name string) (broker.Publisher, error) {
 
 // atEnd looks whether what is held keeps the source from handing out the rest.
 func (r *replayer) atEnd(ctx context.Context) error {
-	n := r.held.count()
-	if n == 0 {
+	if r.held.count() == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.flags.timeout)
 	defer cancel()
 	if lag, err := broker.Lag(ctx, r.sub); err == nil && lag > 0 {
-		return failed(r.full())
+		return failed(r.full(fmt.Sprintf("the source hands out no more, though %d wait", lag)))
 	}
 	return nil
 }
 
-// full says that the source hands out no more.
-func (r *replayer) full() error {
-	return fmt.Errorf("%s held until the end, and the source hands out no more at once: there may be others behind them; raise the limit of a source given with cli.DeadLetters, or use --limit or a wider filter", count(r.held.count(), "message"))
+// full says that no more can be held, and what helps.
+func (r *replayer) full(why string) error {
+	return fmt.Errorf("%s held until the end: %s; raise the limit of a source given with cli.DeadLetters, or replay with --limit or a filter that matches more", count(r.held.count(), "message"), why)
 }
 
 // giveBack ends the intake and returns what is held. It keeps err and adds to it.

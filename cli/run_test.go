@@ -99,7 +99,7 @@ func TestRun(t *testing.T) {
 	if got := r.err.String(); !strings.HasPrefix(got, "drained in ") || !strings.HasSuffix(got, "0 finished, 0 given back, 0 abandoned, 0 lost\n") {
 		t.Errorf("it says %q", got)
 	}
-	again := call(t, app, "run", "--log-format", "text")
+	again := call(t, app, "run")
 	again.want(t, 1, "", "error: the app was started before\n")
 }
 
