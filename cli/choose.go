@@ -84,7 +84,7 @@ func publisherTo(d gostream.Description, i int, name string, fallback broker.Sou
 	for _, receives := range []bool{true, false} {
 		for k := range d.Subscriptions {
 			s := &d.Subscriptions[k]
-			if s.Broker == i && (receives && receivesName(d, s, name) || !receives && sendsTo(s, name)) {
+			if s.Broker == i && (receives && receivesName(d, s, name) || !receives && sendsTo(s, i, name)) {
 				sources = append(sources, s.Source)
 			}
 		}
@@ -115,17 +115,20 @@ func receivesName(d gostream.Description, s *gostream.SubscriptionDescription, n
 	return broker.Matches(s.Source, d.Brokers[s.Broker].Broker, name)
 }
 
-// sendsTo reports whether replies or dead letters of s go to name.
-func sendsTo(s *gostream.SubscriptionDescription, name string) bool {
-	return s.Reply != nil && s.ReplyTo == name || slices.Contains(s.DeadLetters, name)
+// sendsTo reports whether replies or dead letters of s go to name on broker i.
+func sendsTo(s *gostream.SubscriptionDescription, i int, name string) bool {
+	return s.ReplyBroker == i && s.Reply != nil && s.ReplyTo == name || s.Broker == i && slices.Contains(s.DeadLetters, name)
 }
 
 // haveName are the brokers on which the app receives name or publishes to it.
 func haveName(d gostream.Description, name string) []int {
 	var have []int
 	for k := range d.Subscriptions {
-		if s := &d.Subscriptions[k]; receivesName(d, s, name) || sendsTo(s, name) {
-			have = append(have, s.Broker)
+		s := &d.Subscriptions[k]
+		for i := range d.Brokers {
+			if s.Broker == i && receivesName(d, s, name) || sendsTo(s, i, name) {
+				have = append(have, i)
+			}
 		}
 	}
 	for _, pub := range d.Publishers {

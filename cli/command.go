@@ -37,7 +37,7 @@ func (p *program) command() *cobra.Command {
 	})
 	dead := p.group("dead", "Handle dead letters")
 	dead.AddCommand(p.replayCommand())
-	root.AddCommand(p.runCommand(), p.describeCommand(), p.checkCommand(), p.publishCommand(), dead)
+	root.AddCommand(p.runCommand(), p.describeCommand(), p.checkCommand(), p.asyncapiCommand(), p.publishCommand(), dead)
 	nameVariables(root)
 	return root
 }

@@ -56,7 +56,7 @@ func publishNames(_ *program, d gostream.Description) (list []string) {
 	}
 	for _, s := range d.Subscriptions {
 		add(s.Broker, s.Subscription.Source())
-		add(s.Broker, s.ReplyTo)
+		add(s.ReplyBroker, s.ReplyTo)
 	}
 	for _, pub := range d.Publishers {
 		add(pub.Broker, pub.Name)

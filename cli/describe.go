@@ -144,6 +144,9 @@ func drawSubscription(w io.Writer, d gostream.Description, s *gostream.Subscript
 			to = "the message's reply-to"
 		}
 		handler += ", replies " + typeName(s.Reply) + " to " + to
+		if s.ReplyBroker != s.Broker {
+			handler += brokerOf(d, s.ReplyBroker)
+		}
 	}
 	line("handler", handler)
 	line("content types", strings.Join(s.ContentTypes, ", "))

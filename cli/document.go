@@ -55,6 +55,8 @@ type subscriptionDocument struct {
 	Payload       string             `json:"payload"` // pkg.Type
 	Reply         string             `json:"reply"`
 	ReplyTo       string             `json:"replyTo"`
+	ReplyBroker   int                `json:"replyBroker"` // 0 where there is no reply
+	ReplyType     string             `json:"replyContentType"`
 	ContentTypes  []string           `json:"contentTypes"`
 	Workers       int                `json:"workers"`
 	ByKey         bool               `json:"byKey"`
@@ -70,11 +72,12 @@ type subscriptionDocument struct {
 }
 
 type publisherDocument struct {
-	Name        string `json:"name"`
-	Broker      int    `json:"broker"`
-	Payload     string `json:"payload"`
-	Answer      string `json:"answer"`
-	ContentType string `json:"contentType"`
+	Name        string   `json:"name"`
+	Broker      int      `json:"broker"`
+	Payload     string   `json:"payload"`
+	Answer      string   `json:"answer"`
+	ContentType string   `json:"contentType"`
+	AnswerTypes []string `json:"answerContentTypes"`
 }
 
 func documentOf(d gostream.Description) document {
@@ -103,6 +106,9 @@ func documentOf(d gostream.Description) document {
 			Policy: list(s.Policy), DeadLetters: list(s.DeadLetters),
 			Properties: propertiesOf(s.Properties), Bindings: s.Bindings,
 		}
+		if s.Reply != nil {
+			one.ReplyBroker, one.ReplyType = s.ReplyBroker+1, s.ReplyContentType
+		}
 		if s.Batch > 0 {
 			one.BatchWait = s.BatchWait.String()
 		}
@@ -112,6 +118,7 @@ func documentOf(d gostream.Description) document {
 		doc.Publishers = append(doc.Publishers, publisherDocument{
 			Name: pub.Name, Broker: pub.Broker + 1,
 			Payload: typeName(pub.Payload), Answer: typeName(pub.Answer), ContentType: pub.ContentType,
+			AnswerTypes: list(pub.AnswerContentTypes),
 		})
 	}
 	return doc

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 
+	"github.com/gostream/gostream/asyncapi"
 	"github.com/gostream/gostream/broker"
 	"github.com/gostream/gostream/ops"
 )
@@ -16,9 +17,10 @@ func (o option) apply(s *settings) { o(s) }
 
 // settings are what the options say.
 type settings struct {
-	ops  []ops.Option
-	dead []broker.Source
-	errs []error
+	ops      []ops.Option
+	asyncapi []asyncapi.Option
+	dead     []broker.Source
+	errs     []error
 }
 
 // OpsOptions are given to [ops.New] where run is called with --ops. With [ops.Control] the
@@ -27,6 +29,12 @@ type settings struct {
 // logger is the one of the app.
 func OpsOptions(opts ...ops.Option) Option {
 	return option(func(s *settings) { s.ops = append(s.ops, opts...) })
+}
+
+// AsyncAPIOptions are given to [asyncapi.Document] by asyncapi gen: the title, a
+// description, the servers in production. Its flag --version beats [asyncapi.Version].
+func AsyncAPIOptions(opts ...asyncapi.Option) Option {
+	return option(func(s *settings) { s.asyncapi = append(s.asyncapi, opts...) })
 }
 
 // DeadLetters are the sources that dead replay reads dead letters from: each by its Name.
