@@ -46,7 +46,9 @@ func TestAsyncAPIOutput(t *testing.T) {
 	app := newShop(memory.New())
 	dir := t.TempDir()
 	file, link := filepath.Join(dir, "shop.yaml"), filepath.Join(dir, "link.yaml")
-	gen := func(output string) outcome { return call(t, app, "asyncapi", "gen", "--format", "yaml", "--output", output) }
+	gen := func(output string) outcome {
+		return call(t, app, "asyncapi", "gen", "--format", "yaml", "--output", output)
+	}
 	want := call(t, app, "asyncapi", "gen", "--format", "yaml").out
 
 	check := func(mode os.FileMode) {

@@ -116,7 +116,7 @@ func TestReplay(t *testing.T) {
 			t.Parallel()
 			store := memory.NewStore()
 			seed(t, store, "orders.dead", tt.letters...)
-			args := append([]string{"dead", "replay", "orders.dead", "--wait", "50ms"}, strings.Fields(tt.args)...)
+			args := append([]string{"dead", "replay", "orders.dead", "--wait", "100ms"}, strings.Fields(tt.args)...)
 			call(t, newShop(newServer(store)), args...).want(t, tt.code, tt.out, tt.err)
 			for name, want := range map[string][]string{"orders": tt.orders, "audit": tt.audit, "orders.dead": tt.stays} {
 				if got := contents(t, store, name); !slices.Equal(got, want) {
@@ -134,7 +134,7 @@ func TestReplayHeaders(t *testing.T) {
 		store := memory.NewStore()
 		seed(t, store, "orders.dead", undecodable)
 		box := subscribe(t, store, "orders")
-		call(t, newShop(newServer(store)), "dead", "replay", "orders.dead", "--to", "orders", "--wait", "50ms", fmt.Sprintf("--keep-headers=%t", keep)).want(t, 0, "replayed 1", "")
+		call(t, newShop(newServer(store)), "dead", "replay", "orders.dead", "--to", "orders", "--wait", "100ms", fmt.Sprintf("--keep-headers=%t", keep)).want(t, 0, "replayed 1", "")
 		m := box.next()
 		key, _ := broker.PartitionKey(m)
 		if m.Headers().Get("tenant") != "acme" || string(key) != "k1" {
@@ -157,7 +157,7 @@ func TestReplayMemory(t *testing.T) {
 	seed(t, store, "orders.dead", undecodable, exhausted)
 	c := command{
 		app:  newShop(memory.New(memory.On(store))),
-		args: []string{"dead", "replay", "orders.dead", "--to", "audit", "--wait", "50ms"},
+		args: []string{"dead", "replay", "orders.dead", "--to", "audit", "--wait", "100ms"},
 		opts: []cli.Option{cli.DeadLetters(memory.Pattern("orders.dead"))},
 	}
 	c.run(t).want(t, 0, "replayed 2 messages", "")
@@ -183,7 +183,7 @@ func TestReplayReachesTheSourcesLimit(t *testing.T) {
 		seed(t, store, "orders.dead", undecodable, exhausted, another)
 		c := command{
 			app:  newShop(memory.New(memory.On(store))),
-			args: append([]string{"dead", "replay", "orders.dead", "--to", "audit", "--wait", "50ms"}, strings.Fields(tt.args)...),
+			args: append([]string{"dead", "replay", "orders.dead", "--to", "audit", "--wait", "100ms"}, strings.Fields(tt.args)...),
 			opts: []cli.Option{cli.DeadLetters(memory.Pattern("orders.dead").Limit(2))},
 		}
 		got := c.run(t)
@@ -201,7 +201,7 @@ func TestReplayReachesTheSourcesLimit(t *testing.T) {
 	seed(t, store, "orders.dead", undecodable, exhausted, another)
 	c := command{
 		app:  newShop(memory.New(memory.On(store))),
-		args: []string{"dead", "replay", "orders.dead", "--to", "audit", "--match", "x", "--wait", "50ms"},
+		args: []string{"dead", "replay", "orders.dead", "--to", "audit", "--match", "x", "--wait", "100ms"},
 		opts: []cli.Option{cli.DeadLetters(struct{ broker.Source }{memory.Pattern("orders.dead").Limit(2)})},
 	}
 	c.run(t).want(t, 1, "replayed 0", "error: 2 messages held until the end: the source hands out no more, though 1 wait; raise")
@@ -216,7 +216,7 @@ func TestReplayReachesTheSourcesLimit(t *testing.T) {
 	}
 	store = memory.NewStore()
 	seed(t, store, "orders.dead", many...)
-	got := call(t, newShop(newServer(store)), "dead", "replay", "orders.dead", "--to", "audit", "--match", "y", "--wait", "50ms")
+	got := call(t, newShop(newServer(store)), "dead", "replay", "orders.dead", "--to", "audit", "--match", "y", "--wait", "100ms")
 	got.want(t, 1, "replayed 0", "error: 10000 messages held until the end: more are not held; raise")
 	if n := len(contents(t, store, "orders.dead")); n != len(many) {
 		t.Errorf("%d stay, want %d", n, len(many))
@@ -320,4 +320,29 @@ func TestReplayInterrupted(t *testing.T) {
 			t.Errorf("%d stay, want %d", got, 3-n)
 		}
 	}
+}
+
+// silent is a source that says that something waits, and hands nothing out.
+type silent struct{ memory.PatternSource }
+
+func (s silent) Subscribe(context.Context, broker.Broker) (broker.Subscription, error) { return s, nil }
+
+func (silent) Close(context.Context) error { return nil }
+
+func (silent) Lag(context.Context) (int64, error) { return 7, nil }
+
+func (silent) Receive(ctx context.Context) (broker.IncomingMessage, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// A source that is slow is not at its end.
+func TestReplaySilentSource(t *testing.T) {
+	t.Parallel()
+	c := command{
+		app:  newShop(memory.New()),
+		args: []string{"dead", "replay", "orders.dead", "--to", "audit", "--wait", "10ms"},
+		opts: []cli.Option{cli.DeadLetters(silent{memory.Pattern("orders.dead")})},
+	}
+	c.run(t).want(t, 1, "replayed 0", "error: nothing came for 30ms, though 7 wait\n")
 }

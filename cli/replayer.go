@@ -32,6 +32,7 @@ type replayer struct {
 	sub     broker.Subscription
 	targets map[string]*target
 	held    held
+	quiet   int // how often in a row nothing came in time
 
 	done     int            // replayed; in a dry run, what would be
 	passed   map[string]int // not matching, by reason
@@ -60,8 +61,12 @@ func (r *replayer) run(ctx context.Context) error {
 		case err != nil:
 			return err
 		case m == nil:
-			return r.atEnd(ctx)
+			if ended, err := r.atEnd(ctx); ended || err != nil {
+				return err
+			}
+			continue
 		}
+		r.quiet = 0
 		if err := r.take(ctx, m); err != nil {
 			return err
 		}
@@ -174,17 +179,26 @@ func (r *replayer) findTarget(name string) (broker.Publisher, error) {
 	return pub, nil
 }
 
-// atEnd looks whether what is held keeps the source from handing out the rest.
-func (r *replayer) atEnd(ctx context.Context) error {
-	if r.held.count() == 0 {
-		return nil
-	}
+// mostQuiet is how often nothing may come in time although the broker says that there is
+// something.
+const mostQuiet = 3
+
+// atEnd reports whether that nothing came is the end. Where something waits all the same,
+// the source was slow, or what is held keeps it from handing out the rest.
+func (r *replayer) atEnd(ctx context.Context) (ended bool, err error) {
+	r.quiet++
 	ctx, cancel := context.WithTimeout(ctx, r.flags.timeout)
 	defer cancel()
-	if lag, err := broker.Lag(ctx, r.sub); err == nil && lag > 0 {
-		return failed(r.full(fmt.Sprintf("the source hands out no more, though %d wait", lag)))
+	lag, err := broker.Lag(ctx, r.sub)
+	switch {
+	case err != nil || lag <= 0:
+		return true, nil
+	case r.quiet < mostQuiet:
+		return false, nil
+	case r.held.count() == 0:
+		return true, failed(fmt.Errorf("nothing came for %v, though %d wait", time.Duration(r.quiet)*r.flags.wait, lag))
 	}
-	return nil
+	return true, failed(r.full(fmt.Sprintf("the source hands out no more, though %d wait", lag)))
 }
 
 // full says that no more can be held, and what helps.
