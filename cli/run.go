@@ -55,7 +55,7 @@ func (p *program) run(cmd *cobra.Command, f runFlags) error {
 	if asJSON {
 		tell = func(err error) int { return logError(log, err) }
 	}
-	start, stop := p.app.Run, func() error { return nil }
+	stop := func() error { return nil }
 	if f.ops != "" {
 		h, err := ops.New(p.app, append([]ops.Option{ops.WithLogger(log)}, p.settings.ops...)...)
 		if err != nil {
@@ -65,14 +65,14 @@ func (p *program) run(cmd *cobra.Command, f runFlags) error {
 		if err != nil {
 			return told(tell, err)
 		}
-		start, stop = h.Run, p.serve(h, l, log, strings.HasSuffix(f.ops, ":0"))
+		stop = p.serve(h, l, log, strings.HasSuffix(f.ops, ":0"))
 	}
 	var began bool
 	var report *gostream.DrainReport
 	p.app.AfterStartup(func(context.Context) error { began = true; return nil })
 	p.app.Observe(gostream.Observer{Drained: func(r gostream.DrainReport) { report = &r }})
 
-	err = start(cmd.Context())
+	err = p.app.Run(cmd.Context())
 	if !began && err != nil && cmd.Context().Err() != nil {
 		err = interrupted("ended by a signal before the app had started")
 	}

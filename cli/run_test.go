@@ -134,7 +134,7 @@ func TestRunLogsJSON(t *testing.T) {
 	}
 	var last struct {
 		Msg  string `json:"msg"`
-		App  string `json:"app"`
+		App  string `json:"gostream.app"`
 		Lost *int   `json:"lost"`
 	}
 	for line := range strings.Lines(r.err.String()) {
