@@ -21,6 +21,12 @@ type letter struct{ payload, reason, source string }
 // seed publishes dead letters to name.
 func seed(t *testing.T, store *memory.Store, name string, letters ...letter) {
 	t.Helper()
+	seedAt(t, store, name, "2026-01-02T03:04:05Z", letters...)
+}
+
+// seedAt is seed with the time of the dead letters.
+func seedAt(t *testing.T, store *memory.Store, name, at string, letters ...letter) {
+	t.Helper()
 	b := memory.New(memory.On(store))
 	if err := b.Connect(t.Context()); err != nil {
 		t.Fatal(err)
@@ -32,7 +38,7 @@ func seed(t *testing.T, store *memory.Store, name string, letters ...letter) {
 			broker.Header{Key: gostream.HeaderDeadError, Value: "it failed"},
 			broker.Header{Key: gostream.HeaderDeadSubscription, Value: "orders"},
 			broker.Header{Key: gostream.HeaderDeadAttempts, Value: "5"},
-			broker.Header{Key: gostream.HeaderDeadTime, Value: "2026-01-02T03:04:05Z"},
+			broker.Header{Key: gostream.HeaderDeadTime, Value: at},
 		)
 		if l.source != "" {
 			h = h.With(gostream.HeaderDeadSource, l.source)
@@ -163,6 +169,20 @@ func TestReplayMemory(t *testing.T) {
 	c.run(t).want(t, 0, "replayed 2 messages", "")
 	if got := contents(t, store, "audit"); !slices.Equal(got, []string{"1", "2"}) {
 		t.Errorf("audit holds %q", got)
+	}
+}
+
+// What becomes a dead letter while the replay runs, such as one that failed again, is not
+// replayed by it.
+func TestReplayDoesNotGoRound(t *testing.T) {
+	t.Parallel()
+	store := memory.NewStore()
+	seedAt(t, store, "orders.dead", time.Now().Add(time.Hour).UTC().Format(time.RFC3339), undecodable)
+	seed(t, store, "orders.dead", exhausted)
+	call(t, newShop(newServer(store)), "dead", "replay", "orders.dead", "--to", "audit", "--wait", "100ms").
+		want(t, 0, "replayed 1 message from \"orders.dead\" to \"audit\"; 1 came meanwhile and stay: they failed again, or are new\n", "")
+	if got, stays := contents(t, store, "audit"), contents(t, store, "orders.dead"); !slices.Equal(got, []string{"2"}) || !slices.Equal(stays, []string{"1"}) {
+		t.Errorf("audit holds %q, and %q stay", got, stays)
 	}
 }
 

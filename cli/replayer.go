@@ -37,6 +37,8 @@ type replayer struct {
 	done     int            // replayed; in a dry run, what would be
 	passed   map[string]int // not matching, by reason
 	homeless int            // without a source to go to
+	began    time.Time
+	young    int // dead letters since then
 }
 
 // target is a name that is published to.
@@ -47,7 +49,7 @@ type target struct {
 
 // run replays until the limit, the end of the backlog, a failure or the end of ctx.
 func (r *replayer) run(ctx context.Context) error {
-	r.passed = make(map[string]int)
+	r.passed, r.began = make(map[string]int), time.Now()
 	most, why := r.limit, "that is the source's limit"
 	if most == 0 {
 		most, why = mostHeld, "more are not held"
@@ -100,6 +102,11 @@ func (r *replayer) take(ctx context.Context, m broker.IncomingMessage) error {
 		r.held.add(m)
 		return nil
 	}
+	if r.isYoung(m) {
+		r.young++
+		r.held.add(m)
+		return nil
+	}
 	to := r.flags.to
 	if r.flags.toSource {
 		to = m.Headers().Get(gostream.HeaderDeadSource)
@@ -132,6 +139,13 @@ func (r *replayer) take(ctx context.Context, m broker.IncomingMessage) error {
 	}
 	r.pace.used()
 	return nil
+}
+
+// isYoung reports a dead letter of the time since the replay began: it may be one that was
+// replayed and failed again, and would go round and round. The header has whole seconds.
+func (r *replayer) isYoung(m broker.IncomingMessage) bool {
+	at, err := time.Parse(time.RFC3339, m.Headers().Get(gostream.HeaderDeadTime))
+	return err == nil && at.After(r.began)
 }
 
 // copyOf is the message as it goes to name.
@@ -255,6 +269,9 @@ func (r *replayer) summary(err error) {
 	}
 	if total > 0 {
 		text += fmt.Sprintf("; %d did not match and stay (%s)", total, strings.Join(reasons, ", "))
+	}
+	if r.young > 0 {
+		text += fmt.Sprintf("; %d came meanwhile and stay: they failed again, or are new", r.young)
 	}
 	if err == nil && r.flags.limit > 0 && r.done == r.flags.limit {
 		text += "; the limit was reached"
