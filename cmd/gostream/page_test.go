@@ -29,8 +29,8 @@ import (
 //	<!-- try: not -->                   nothing
 func TestGettingStarted(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("it builds the tool and a project: left out with -short")
+	if testing.Short() || raceEnabled {
+		t.Skip("it builds the tool and a project: left out with -short, and with -race, which would see none of the processes")
 	}
 	root, err := filepath.Abs(filepath.Join("..", ".."))
 	if err != nil {

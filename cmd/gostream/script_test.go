@@ -43,8 +43,8 @@ func TestScripts(t *testing.T) {
 
 func TestScaffolds(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("it builds and runs a project for each broker: left out with -short")
+	if testing.Short() || raceEnabled {
+		t.Skip("it builds and runs a project for each broker: left out with -short, and with -race, which would see none of the processes")
 	}
 	runScripts(t, "scaffold")
 }
