@@ -16,6 +16,8 @@ type contest struct {
 	inFlight int
 	traffic  traffic
 	entrants []entrant
+	ledger   *work // what a ledger numbers and checks, which then makes the traffic; nil for none
+	stub     bool  // there is no server: what is added to the base in nanoseconds is of interest
 }
 
 type entrant struct {
@@ -27,16 +29,21 @@ type entrant struct {
 // rig is a started entrant.
 type rig struct {
 	send func(i int) error // publishes message i; one goroutine calls it
-	stop func() error
-	held float64 // bytes for each subscription, where that is measured
+	many func(n int) error // in place of send: publishes n messages
+	// ready is called before each measurement, which it is no part of; nil for nothing.
+	ready func(ctx context.Context) error
+	stop  func() error
+	held  float64 // bytes for each subscription, where that is measured
 }
 
 // probe is what the handlers call, the same on all sides: raw for a payload, order for
-// an order that gets no reply, reply for a reply that was read.
+// an order that gets no reply, reply for a reply that was read. fail ends the pass where
+// a loop cannot go on.
 type probe struct {
 	raw   func(payload []byte)
 	order func(o Order)
 	reply func(c Confirmation)
+	fail  func(err error)
 }
 
 // traffic is what is sent.
@@ -44,6 +51,7 @@ type traffic struct {
 	payload func(i int) []byte
 	key     func(i int) []byte // nil for none
 	order   func(i int) Order
+	number  func() uint64 // of a ledger: the next message's, where something else makes its payload
 }
 
 // flight bounds the messages in flight, outside of what is measured and the same on
@@ -56,10 +64,19 @@ type flight struct {
 	done   atomic.Int64
 	wanted atomic.Int64 // done must reach this to wake the publisher; 0: it does not wait
 	wake   chan struct{}
+	broken chan error // holds what a loop could not go on for
 }
 
 func newFlight(limit int) *flight {
-	return &flight{limit: int64(limit), wake: make(chan struct{}, 1)}
+	return &flight{limit: int64(limit), wake: make(chan struct{}, 1), broken: make(chan error, 1)}
+}
+
+// fail has pass end with err.
+func (f *flight) fail(err error) {
+	select {
+	case f.broken <- err:
+	default: // the first one tells
+	}
 }
 
 // handled is called for each message that was handled.
@@ -82,6 +99,8 @@ func (f *flight) wait(ctx context.Context, until int64) error {
 	select {
 	case <-f.wake:
 		return nil
+	case err := <-f.broken:
+		return err
 	case <-ctx.Done():
 		return fmt.Errorf("of %d messages %d were handled: %w", f.sent, f.done.Load(), context.Cause(ctx))
 	}
@@ -92,6 +111,7 @@ func (f *flight) probe() probe {
 		raw:   func([]byte) { f.handled() },
 		order: func(Order) { f.handled() },
 		reply: func(Confirmation) { f.handled() },
+		fail:  f.fail,
 	}
 }
 
@@ -103,11 +123,20 @@ const stuck = time.Minute
 func (f *flight) pass(ctx context.Context, r *rig, n int) error {
 	ctx, cancel := context.WithTimeout(ctx, stuck)
 	defer cancel()
-	for i := range n {
+	for i := 0; i < n; i++ {
 		if f.sent-f.done.Load() >= f.limit {
 			if err := f.wait(ctx, f.sent-f.limit/2); err != nil {
 				return err
 			}
+		}
+		if r.many != nil {
+			k := min(int64(n-i), f.limit-(f.sent-f.done.Load()))
+			f.sent += k
+			i += int(k) - 1
+			if err := r.many(int(k)); err != nil {
+				return err
+			}
+			continue
 		}
 		f.sent++
 		if err := r.send(i); err != nil {
@@ -125,17 +154,38 @@ type runner struct {
 	name    string
 	rig     *rig
 	flight  *flight
-	count   int // messages of a sample
+	ledger  *ledger // nil for none
+	count   int     // messages of a sample
 	samples []sample
 }
 
+// pass is that of the flight; then the ledger must be in order.
+func (r *runner) pass(ctx context.Context) error {
+	if err := r.flight.pass(ctx, r.rig, r.count); err != nil || r.ledger == nil {
+		return err
+	}
+	return r.ledger.check(r.flight)
+}
+
+func (r *runner) ready(ctx context.Context) error {
+	if r.rig.ready == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, stuck)
+	defer cancel()
+	return r.rig.ready(ctx)
+}
+
 func (r *runner) measure(ctx context.Context) (sample, error) {
+	if err := r.ready(ctx); err != nil {
+		return sample{}, err
+	}
 	runtime.GC() // nobody pays for the garbage of the one before
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	cpuBefore, _ := cpuTime()
 	begun := time.Now()
-	err := r.flight.pass(ctx, r.rig, r.count)
+	err := r.pass(ctx)
 	took := time.Since(begun)
 	cpuAfter, _ := cpuTime()
 	runtime.ReadMemStats(&after)
@@ -148,17 +198,24 @@ func (r *runner) measure(ctx context.Context) (sample, error) {
 	}, err
 }
 
-const minCount = 64
+// The bounds of the messages of a sample.
+const (
+	minCount = 64
+	maxCount = 4 << 20
+)
 
 // calibrate warms the rig up and finds how many messages take about d.
 func (r *runner) calibrate(ctx context.Context, d time.Duration) error {
 	for r.count = minCount; ; r.count *= 2 {
-		begun := time.Now()
-		if err := r.flight.pass(ctx, r.rig, r.count); err != nil {
+		if err := r.ready(ctx); err != nil {
 			return err
 		}
-		if took := time.Since(begun); took >= d/4 {
-			r.count = max(minCount, int(float64(r.count)*float64(d)/float64(took)))
+		begun := time.Now()
+		if err := r.pass(ctx); err != nil {
+			return err
+		}
+		if took := time.Since(begun); took >= d/4 || r.count >= maxCount {
+			r.count = min(max(minCount, int(float64(r.count)*float64(d)/float64(took))), maxCount)
 			return nil
 		}
 	}
@@ -178,7 +235,12 @@ func (c contest) run(ctx context.Context, s settings) (result Case, err error) {
 		if e.traffic != nil {
 			t = *e.traffic
 		}
-		if r.rig, err = e.start(r.flight.probe(), t); err != nil {
+		p := r.flight.probe()
+		if c.ledger != nil {
+			r.ledger = newLedger(*c.ledger)
+			p, t = r.ledger.probe(r.flight), r.ledger.traffic()
+		}
+		if r.rig, err = e.start(p, t); err != nil {
 			return Case{}, fmt.Errorf("%s: %w", e.name, err)
 		}
 		runners = append(runners, r)
@@ -200,7 +262,11 @@ func (c contest) run(ctx context.Context, s settings) (result Case, err error) {
 	if err != nil {
 		return Case{}, err
 	}
-	return summarizeCase(c.name, runners), nil
+	result = summarizeCase(c.name, runners)
+	if c.stub {
+		result.add(runners)
+	}
+	return result, nil
 }
 
 // rounds lets n entrants take turns, one round more than count; the first does not
@@ -244,6 +310,22 @@ func summarizeCase(name string, runners []*runner) Case {
 		c.Rows = append(c.Rows, row)
 	}
 	return c
+}
+
+// add says what the entrants add to the base, pair by pair.
+func (c *Case) add(runners []*runner) {
+	base := runners[0].samples
+	for i, r := range runners[1:] {
+		var ns, cpu []float64
+		for j, s := range r.samples {
+			ns, cpu = append(ns, s.ns-base[j].ns), append(cpu, s.cpu-base[j].cpu)
+		}
+		row := &c.Rows[i+1]
+		row.Added = ptr(summarize(ns))
+		if row.CPU != nil {
+			row.AddedCPU = ptr(summarize(cpu))
+		}
+	}
 }
 
 func ptr[T any](v T) *T { return &v }

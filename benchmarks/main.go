@@ -44,17 +44,27 @@ type settings struct {
 	sample time.Duration // about how long one measurement takes
 	json   bool
 	gate   bool
-	heap   int // MiB that are held while measuring
+	heap   int    // MiB that are held while measuring
+	nats   string // a server's address; "" for one in the process
+	kafka  string // a cluster's addresses; "" for one in the process
 }
 
 // groups are what -only names, in the order in which they run.
 var groups = []struct {
-	name  string
-	cases func() []contest
+	name string
+	run  func(ctx context.Context, s settings) ([]Case, error)
 }{
-	{"in-process", inProcess},
-	{"growth", growth},
-	{"latency", nil}, // not a contest: see latency.go
+	{"in-process", contests(inProcess)},
+	{"growth", contests(growth)},
+	{"latency", latency},
+	{"nats", natsGroup},
+	{"jetstream", jetStreamGroup},
+	{"kafka", kafkaGroup},
+}
+
+// contests is the run of a group that needs nothing but its contests.
+func contests(all func() []contest) func(ctx context.Context, s settings) ([]Case, error) {
+	return func(ctx context.Context, s settings) ([]Case, error) { return runAll(ctx, s, all()) }
 }
 
 func groupNames() []string {
@@ -75,6 +85,8 @@ func parse(args []string, usage io.Writer) (settings, error) {
 	f.IntVar(&s.rounds, "rounds", defaultRounds, fmt.Sprintf("the rounds that count, at least %d; one more is thrown away", minRounds))
 	f.DurationVar(&s.sample, "sample", defaultSample, "about how long one measurement takes")
 	f.IntVar(&s.heap, "heap", defaultHeap, "MiB that are held meanwhile, as a service holds something: the garbage collector then runs less often")
+	f.StringVar(&s.nats, "nats", "", "the URL of a NATS server with JetStream (one in this process)")
+	f.StringVar(&s.kafka, "kafka", "", "the addresses of a Kafka cluster, with commas between them (kfake in this process)")
 	f.BoolVar(&s.json, "json", false, "print JSON instead of tables")
 	f.BoolVar(&s.gate, "gate", false, "check the goals alone, with a margin for a noisy machine; exit code 1 on a miss")
 	if err := f.Parse(args); err != nil {
@@ -153,12 +165,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		}
 		fmt.Fprintf(progress, "%s …\n", g.name)
 		group := Group{Name: g.name}
-		if g.cases == nil {
-			group.Cases, err = latency(ctx, s)
-		} else {
-			group.Cases, err = runAll(ctx, s, g.cases())
-		}
-		if err != nil {
+		if group.Cases, err = g.run(ctx, s); err != nil {
 			return fmt.Errorf("%s: %w", g.name, err)
 		}
 		report.Groups = append(report.Groups, group)

@@ -48,16 +48,19 @@ func newMill(withMiddleware, uuids bool) (*mill, error) {
 }
 
 // start runs the router until the rig is stopped.
-func (m *mill) start(send func(i int) error) (*rig, error) {
+func (m *mill) start(send func(i int) error) (*rig, error) { return m.run(send, m.pubsub.Close) }
+
+// run runs the router until the rig is stopped, which calls closed.
+func (m *mill) run(send func(i int) error, closed func() error) (*rig, error) {
 	ended := make(chan error, 1)
 	go func() { ended <- m.router.Run(context.Background()) }()
 	select {
 	case <-m.router.Running():
 	case err := <-ended:
-		return nil, errors.Join(errors.New("the router did not start"), err)
+		return nil, errors.Join(errors.New("the router did not start"), err, closed())
 	}
 	return &rig{send: send, stop: func() error {
-		return errors.Join(m.router.Close(), m.pubsub.Close(), <-ended)
+		return errors.Join(m.router.Close(), closed(), <-ended)
 	}}, nil
 }
 

@@ -25,8 +25,10 @@ type Group struct {
 
 // Case is entrants that took turns. The first row is the base of the ratios.
 type Case struct {
-	Name string `json:"name"`
-	Rows []Row  `json:"rows"`
+	Name   string   `json:"name"`
+	Server string   `json:"server,omitempty"` // "" for none
+	Rows   []Row    `json:"rows"`
+	Notes  []string `json:"notes,omitempty"`
 }
 
 // Row is one entrant. What was not measured is nil.
@@ -41,6 +43,13 @@ type Row struct {
 	Verdict  string   `json:"verdict,omitempty"`
 	Held     *float64 `json:"held_bytes_per_subscription,omitempty"`
 	Latency  *Latency `json:"latency,omitempty"`
+
+	// Over a stub: what is added to the first row, and that as a part of the time of the
+	// first row on the server.
+	Added         *Summary `json:"added_ns_per_message,omitempty"`
+	AddedShare    *float64 `json:"added_of_server,omitempty"`
+	AddedCPU      *Summary `json:"added_cpu_ns_per_message,omitempty"`
+	AddedCPUShare *float64 `json:"added_cpu_of_server,omitempty"`
 }
 
 // Latency is from publish to handled, in nanoseconds.
@@ -67,7 +76,18 @@ func (r Report) writeTable(w io.Writer) error {
 	for _, g := range r.Groups {
 		for _, c := range g.Cases {
 			fmt.Fprintf(&b, "\n%s: %s\n", g.Name, c.Name)
+			if c.Server != "" {
+				fmt.Fprintf(&b, "  on %s\n", c.Server)
+			}
 			c.table(&b)
+			for _, r := range c.Rows {
+				if r.Added != nil {
+					fmt.Fprintf(&b, "  %s\n", r.added())
+				}
+			}
+			for _, n := range c.Notes {
+				fmt.Fprintf(&b, "  %s\n", n)
+			}
 		}
 	}
 	_, err := io.WriteString(w, b.String())
@@ -112,6 +132,22 @@ func (c Case) table(b *strings.Builder) {
 	trim(b)
 }
 
+// added says what a row over a stub adds.
+func (r Row) added() string {
+	of := func(s *Summary, share *float64) string {
+		text := fmt.Sprintf("%s (%s – %s)", nanos(s.Median), nanos(s.Min), nanos(s.Max))
+		if share != nil {
+			text += fmt.Sprintf(", %.1f %% of the raw loop's time on the server", 100**share)
+		}
+		return text
+	}
+	text := r.Name + " adds " + of(r.Added, r.AddedShare)
+	if r.AddedCPU != nil {
+		text += "; CPU time " + of(r.AddedCPU, r.AddedCPUShare)
+	}
+	return text
+}
+
 // optional is the median, "–" where nothing was measured.
 func optional(s *Summary, format func(float64) string) string {
 	if s == nil {
@@ -133,6 +169,8 @@ func trim(b *strings.Builder) {
 // nanos is a duration with three digits.
 func nanos(ns float64) string {
 	switch {
+	case ns < 0:
+		return "-" + nanos(-ns)
 	case ns < 999.5:
 		return digits(ns) + " ns"
 	case ns < 999.5e3:

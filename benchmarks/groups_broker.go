@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+)
+
+// The groups of the brokers: the client's own loop, the module alone through the contract,
+// the full runtime, and Watermill's module, on one server.
+
+// The names of rows that the gate and the pictures look for.
+const (
+	rowRaw     = "raw client"
+	rowAgain   = "raw client again"
+	rowModule  = "module"
+	rowRuntime = "runtime"
+)
+
+// brokerFlight is how many messages are in flight while a loop consumes.
+const brokerFlight = 1024
+
+func consumed(w work) string {
+	if w == noop {
+		return fmt.Sprintf("consume %d bytes", payloadSize)
+	}
+	return "consume JSON, decoded"
+}
+
+// consuming is a contest of loops. The ledger checks that each message came once.
+func consuming(name string, w work, entrants ...entrant) contest {
+	return contest{name: name, inFlight: brokerFlight, ledger: &w, entrants: entrants}
+}
+
+// publishing is a contest of publishers whose messages are confirmed, so many together.
+func publishing(w work, together int, entrants ...entrant) contest {
+	c := contest{name: fmt.Sprintf("publish %d bytes, each confirmed", payloadSize), inFlight: together, entrants: entrants}
+	if w != noop {
+		c.name = fmt.Sprintf("publish JSON, %d together confirmed", together)
+	}
+	c.traffic = newLedger(w).traffic()
+	return c
+}
+
+func natsContests(s *natsSite) []contest {
+	stub := newStubNATS()
+	consume := func(w work, more ...entrant) contest {
+		return consuming(consumed(w), w, append([]entrant{
+			{name: rowRaw, start: rawCore(s, w)},
+			{name: rowModule, start: moduleCore(s, w)},
+			{name: rowRuntime, start: runtimeCore(s, w)},
+			{name: "watermill", start: millCore(s, w)},
+		}, more...)...)
+	}
+	publish := func(w work, more ...entrant) contest {
+		c := contest{name: fmt.Sprintf("publish %d bytes", payloadSize), inFlight: brokerFlight, ledger: &w, entrants: append([]entrant{
+			{name: rowRaw, start: corePublish(s, rawCoreSender(s, w))},
+			{name: rowModule, start: corePublish(s, moduleCoreSender(s, w))},
+			{name: rowRuntime, start: corePublish(s, runtimeCoreSender(s, w))},
+		}, more...)}
+		if w != noop {
+			c.name = "publish JSON"
+		}
+		return c
+	}
+	return []contest{
+		consume(noop, entrant{name: rowAgain, start: rawCore(s, noop)}),
+		consume(jsonIn),
+		stubbed(consuming(consumed(noop)+overStub, noop,
+			entrant{name: rowRaw, start: rawCore(stub, noop)},
+			entrant{name: rowModule, start: moduleCore(stub, noop)},
+			entrant{name: rowRuntime, start: runtimeCore(stub, noop)},
+		)),
+		publish(noop, entrant{name: "watermill", start: corePublish(s, millCoreSender(s))}),
+		publish(jsonIn),
+	}
+}
+
+func jetStreamContests(s *natsSite) ([]contest, error) {
+	stub, err := newStubJetStream(s)
+	if err != nil {
+		return nil, err
+	}
+	consume := func(name string, from store, w work, more ...entrant) contest {
+		return consuming(name, w, append([]entrant{
+			{name: rowRaw, start: jetStreamWith(from, w, rawMessages)},
+			{name: rowModule, start: jetStreamWith(from, w, moduleStream)},
+			{name: rowRuntime, start: jetStreamWith(from, w, runtimeStream)},
+		}, more...)...)
+	}
+	mills := func(w work) []entrant {
+		return []entrant{
+			{name: "watermill", start: millStream(s, w)},
+			{name: "watermill, jetstream beta", start: jetStreamWith(s, w, millJetStream)},
+		}
+	}
+	publish := func(w work, together int, more ...entrant) contest {
+		return publishing(w, together, append([]entrant{
+			{name: rowRaw, start: streamPublish(s, rawStreamSender(w))},
+			{name: rowModule, start: streamPublish(s, moduleStreamSender(w))},
+			{name: rowRuntime, start: streamPublish(s, runtimeStreamSender(w))},
+		}, more...)...)
+	}
+	return []contest{
+		consume(consumed(noop), s, noop, append(mills(noop),
+			entrant{name: "raw client, callback", start: jetStreamWith(s, noop, rawConsume)},
+			entrant{name: rowAgain, start: jetStreamWith(s, noop, rawMessages)})...),
+		consume(consumed(jsonIn), s, jsonIn, mills(jsonIn)...),
+		stubbed(consume(consumed(noop)+overStub, stub, noop,
+			entrant{name: "raw client, callback", start: jetStreamWith(stub, noop, rawConsume)})),
+		publish(noop, 1, entrant{name: "watermill, jetstream beta", start: streamPublish(s, millStreamSender)}),
+		publish(jsonIn, batchSize),
+	}, nil
+}
+
+func kafkaContests(s, synthetic *kafkaSite) []contest {
+	consume := func(w work, more ...entrant) contest {
+		return consuming(consumed(w), w, append([]entrant{
+			{name: rowRaw, start: kafkaWith(s, w, rawKafka)},
+			{name: rowModule, start: kafkaWith(s, w, moduleKafka)},
+			{name: rowRuntime, start: kafkaWith(s, w, runtimeKafka)},
+			{name: "watermill", start: kafkaWith(s, w, millKafka)},
+		}, more...)...)
+	}
+	publish := func(w work, together int, more ...entrant) contest {
+		return publishing(w, together, append([]entrant{
+			{name: rowRaw, start: kafkaPublish(s, rawKafkaSender(w))},
+			{name: rowModule, start: kafkaPublish(s, moduleKafkaSender(w))},
+			{name: rowRuntime, start: kafkaPublish(s, runtimeKafkaSender(w))},
+		}, more...)...)
+	}
+	stub := contest{name: consumed(noop) + ", over a stub", inFlight: brokerFlight, entrants: []entrant{
+		{name: rowRaw, start: syntheticWith(synthetic, rawKafka)},
+		{name: rowModule, start: syntheticWith(synthetic, moduleKafka)},
+		{name: rowRuntime, start: syntheticWith(synthetic, runtimeKafka)},
+	}}
+	return []contest{
+		consume(noop, entrant{name: rowAgain, start: kafkaWith(s, noop, rawKafka)}),
+		consume(jsonIn),
+		stubbed(stub),
+		publish(noop, 1, entrant{name: "watermill", start: kafkaPublish(s, millKafkaSender)}),
+		publish(jsonIn, batchSize),
+	}
+}
+
+// stubbed marks a contest that has no server: what it takes is the client's own.
+func stubbed(c contest) contest {
+	c.stub = true
+	return c
+}
+
+// syntheticCluster is the stub of Kafka.
+func syntheticCluster() (*kafkaSite, error) {
+	return openKafka("", kfake.SyntheticFetch(kfake.SyntheticBatch{RecordBytes: payloadSize}))
+}
+
+func natsGroup(ctx context.Context, s settings) (cases []Case, err error) {
+	site, err := openNATS(s.nats)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, site.close()) }()
+	return onServer(ctx, s, site.where(), natsContests(site))
+}
+
+func jetStreamGroup(ctx context.Context, s settings) (cases []Case, err error) {
+	site, err := openNATS(s.nats)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, site.close()) }()
+	contests, err := jetStreamContests(site)
+	if err != nil {
+		return nil, err
+	}
+	return onServer(ctx, s, site.where(), contests)
+}
+
+func kafkaGroup(ctx context.Context, s settings) ([]Case, error) {
+	site, err := openKafka(s.kafka)
+	if err != nil {
+		return nil, err
+	}
+	defer site.close()
+	synthetic, err := syntheticCluster()
+	if err != nil {
+		return nil, err
+	}
+	defer synthetic.close()
+	return onServer(ctx, s, site.where(), kafkaContests(site, synthetic))
+}
+
+// onServer runs the contests of a server and relates those over a stub to them.
+func onServer(ctx context.Context, s settings, where string, contests []contest) ([]Case, error) {
+	cases, err := runAll(ctx, s, contests)
+	if err != nil {
+		return nil, err
+	}
+	for i := range cases {
+		if !contests[i].stub {
+			cases[i].Server = where
+		}
+	}
+	relate(cases)
+	return cases, nil
+}
