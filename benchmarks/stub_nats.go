@@ -26,6 +26,8 @@ type stubNATS struct {
 	answer map[string][]byte // of requests to the API, by subject
 	names  int
 	stream string // whose messages are requested; "" for Core
+	// patience is how long acknowledgements may take when a loop has ended.
+	patience time.Duration
 
 	mu    sync.Mutex
 	conns map[string]*stubConn // by the subject that is fed
@@ -37,6 +39,8 @@ func newStubNATS() *stubNATS {
 		info:   `INFO {"server_id":"STUB","server_name":"stub","version":"2.15.2","proto":1,"headers":true,"max_payload":1048576}` + "\r\n",
 		answer: make(map[string][]byte),
 		conns:  make(map[string]*stubConn),
+
+		patience: timeout,
 	}
 }
 
@@ -121,7 +125,7 @@ func (s *stubNATS) stored(_ probe, t traffic) (string, *rig, error) {
 			if c == nil {
 				return nil
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), timeout)
+			ctx, cancel := context.WithTimeout(context.Background(), s.patience)
 			defer cancel()
 			for {
 				c.mu.Lock()
