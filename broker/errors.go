@@ -66,6 +66,10 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
+// Is reports whether target is the category. errors.Is asks it before it unwraps, which
+// allocates: the runtime asks for every message of a transport without acknowledgements.
+func (e *Error) Is(target error) bool { return e.Kind != nil && e.Kind == target }
+
 // Unwrap returns the category and the cause, those that are set.
 func (e *Error) Unwrap() []error {
 	switch {

@@ -76,6 +76,19 @@ func TestErrorUnwrapsBoth(t *testing.T) {
 	}
 }
 
+// The runtime asks whether a settlement is unsupported for every message of a transport
+// without acknowledgements.
+func TestAskingForTheCategoryAllocatesNothing(t *testing.T) {
+	var err error = &broker.Error{Kind: errors.ErrUnsupported, Err: errors.New("a cause")}
+	if got := testing.AllocsPerRun(100, func() {
+		if !errors.Is(err, errors.ErrUnsupported) {
+			t.Error("the category is not found")
+		}
+	}); got > 0 {
+		t.Errorf("errors.Is allocates %v times", got)
+	}
+}
+
 func TestErrorUnwrapsWhatIsSet(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
