@@ -57,6 +57,16 @@ func gate(ctx context.Context, s settings, out io.Writer) error {
 			fmt.Fprintln(out, line)
 		}
 	}
+	for _, g := range brokerGoals {
+		lines, err := g.run(ctx, s)
+		if err != nil {
+			return fmt.Errorf("%s: %w", g.group, err)
+		}
+		for _, line := range lines {
+			missed = missed || line.missed
+			fmt.Fprintln(out, line)
+		}
+	}
 	if missed {
 		return errGate
 	}

@@ -13,10 +13,12 @@ import (
 
 // The names of rows that the gate and the pictures look for.
 const (
-	rowRaw     = "raw client"
-	rowAgain   = "raw client again"
-	rowModule  = "module"
-	rowRuntime = "runtime"
+	rowRaw      = "raw client"
+	rowAgain    = "raw client again"
+	rowCallback = "raw client, callback"      // of JetStream
+	rowByPoll   = "raw client, marks by poll" // of Kafka
+	rowModule   = "module"
+	rowRuntime  = "runtime"
 )
 
 // brokerFlight is how many messages are in flight while a loop consumes.
@@ -105,11 +107,11 @@ func jetStreamContests(s *natsSite) ([]contest, error) {
 	}
 	return []contest{
 		consume(consumed(noop), s, noop, append(mills(noop),
-			entrant{name: "raw client, callback", start: jetStreamWith(s, noop, rawConsume)},
+			entrant{name: rowCallback, start: jetStreamWith(s, noop, rawConsume)},
 			entrant{name: rowAgain, start: jetStreamWith(s, noop, rawMessages)})...),
 		consume(consumed(jsonIn), s, jsonIn, mills(jsonIn)...),
 		stubbed(consume(consumed(noop)+overStub, stub, noop,
-			entrant{name: "raw client, callback", start: jetStreamWith(stub, noop, rawConsume)})),
+			entrant{name: rowCallback, start: jetStreamWith(stub, noop, rawConsume)})),
 		publish(noop, 1, entrant{name: "watermill, jetstream beta", start: streamPublish(s, millStreamSender)}),
 		publish(jsonIn, batchSize),
 	}, nil
@@ -135,9 +137,10 @@ func kafkaContests(s, synthetic *kafkaSite) []contest {
 		{name: rowRaw, start: syntheticWith(synthetic, rawKafka)},
 		{name: rowModule, start: syntheticWith(synthetic, moduleKafka)},
 		{name: rowRuntime, start: syntheticWith(synthetic, runtimeKafka)},
+		{name: rowByPoll, start: syntheticWith(synthetic, rawKafkaByPoll)},
 	}}
 	return []contest{
-		consume(noop, entrant{name: rowAgain, start: kafkaWith(s, noop, rawKafka)}),
+		consume(noop, entrant{name: rowByPoll, start: kafkaWith(s, noop, rawKafkaByPoll)}, entrant{name: rowAgain, start: kafkaWith(s, noop, rawKafka)}),
 		consume(jsonIn),
 		stubbed(stub),
 		publish(noop, 1, entrant{name: "watermill", start: kafkaPublish(s, millKafkaSender)}),
@@ -156,51 +159,78 @@ func syntheticCluster() (*kafkaSite, error) {
 	return openKafka("", kfake.SyntheticFetch(kfake.SyntheticBatch{RecordBytes: payloadSize}))
 }
 
-func natsGroup(ctx context.Context, s settings) (cases []Case, err error) {
-	site, err := openNATS(s.nats)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, site.close()) }()
-	return onServer(ctx, s, site.where(), natsContests(site))
+func natsGroup(ctx context.Context, s settings) ([]Case, error) { return onServer(ctx, s, natsArena) }
+
+func jetStreamGroup(ctx context.Context, s settings) ([]Case, error) {
+	return onServer(ctx, s, jetStreamArena)
 }
 
-func jetStreamGroup(ctx context.Context, s settings) (cases []Case, err error) {
+func kafkaGroup(ctx context.Context, s settings) ([]Case, error) { return onServer(ctx, s, kafkaArena) }
+
+// arena is a server that runs, with the contests on it.
+type arena struct {
+	where    string
+	contests []contest
+	close    func() error
+}
+
+func natsArena(s settings) (arena, error) {
 	site, err := openNATS(s.nats)
 	if err != nil {
-		return nil, err
+		return arena{}, err
 	}
-	defer func() { err = errors.Join(err, site.close()) }()
+	return arena{site.where(), natsContests(site), site.close}, nil
+}
+
+func jetStreamArena(s settings) (arena, error) {
+	site, err := openNATS(s.nats)
+	if err != nil {
+		return arena{}, err
+	}
 	contests, err := jetStreamContests(site)
 	if err != nil {
-		return nil, err
+		return arena{}, errors.Join(err, site.close())
 	}
-	return onServer(ctx, s, site.where(), contests)
+	return arena{site.where(), contests, site.close}, nil
 }
 
-func kafkaGroup(ctx context.Context, s settings) ([]Case, error) {
+func kafkaArena(s settings) (arena, error) {
 	site, err := openKafka(s.kafka)
 	if err != nil {
-		return nil, err
+		return arena{}, err
 	}
-	defer site.close()
 	synthetic, err := syntheticCluster()
 	if err != nil {
-		return nil, err
+		site.close()
+		return arena{}, err
 	}
-	defer synthetic.close()
-	return onServer(ctx, s, site.where(), kafkaContests(site, synthetic))
+	return arena{site.where(), kafkaContests(site, synthetic), func() error {
+		site.close()
+		synthetic.close()
+		return nil
+	}}, nil
 }
 
-// onServer runs the contests of a server and relates those over a stub to them.
-func onServer(ctx context.Context, s settings, where string, contests []contest) ([]Case, error) {
-	cases, err := runAll(ctx, s, contests)
+// onServer runs the contests of an arena that choose takes, all without it, and relates
+// those over a stub to the others.
+func onServer(ctx context.Context, s settings, open func(settings) (arena, error), choose ...func(*contest) bool) (cases []Case, err error) {
+	a, err := open(s)
 	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, a.close()) }()
+	var contests []contest
+	for _, c := range a.contests {
+		if len(choose) == 0 || choose[0](&c) {
+			contests = append(contests, c)
+		}
+	}
+	if cases, err = runAll(ctx, s, contests); err != nil {
 		return nil, err
 	}
 	for i := range cases {
 		if !contests[i].stub {
-			cases[i].Server = where
+			cases[i].Server = a.where
 		}
 	}
 	relate(cases)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -47,6 +48,8 @@ type settings struct {
 	heap   int    // MiB that are held while measuring
 	nats   string // a server's address; "" for one in the process
 	kafka  string // a cluster's addresses; "" for one in the process
+	svg    string // a folder for pictures; "" for none
+	from   string // a report to read in place of measuring; "" for none
 }
 
 // groups are what -only names, in the order in which they run.
@@ -87,6 +90,8 @@ func parse(args []string, usage io.Writer) (settings, error) {
 	f.IntVar(&s.heap, "heap", defaultHeap, "MiB that are held meanwhile, as a service holds something: the garbage collector then runs less often")
 	f.StringVar(&s.nats, "nats", "", "the URL of a NATS server with JetStream (one in this process)")
 	f.StringVar(&s.kafka, "kafka", "", "the addresses of a Kafka cluster, with commas between them (kfake in this process)")
+	f.StringVar(&s.svg, "svg", "", "a folder that gets pictures, a file for each group")
+	f.StringVar(&s.from, "from", "", "a report that -json printed: nothing is measured")
 	f.BoolVar(&s.json, "json", false, "print JSON instead of tables")
 	f.BoolVar(&s.gate, "gate", false, "check the goals alone, with a margin for a noisy machine; exit code 1 on a miss")
 	if err := f.Parse(args); err != nil {
@@ -119,6 +124,12 @@ func parse(args []string, usage io.Writer) (settings, error) {
 	}
 	if s.gate && only != "" {
 		mistakes = append(mistakes, errors.New("-gate chooses what it runs: leave -only out"))
+	}
+	if s.gate && (s.svg != "" || s.from != "") {
+		mistakes = append(mistakes, errors.New("-gate draws and reads nothing: leave -svg and -from out"))
+	}
+	if s.from != "" && only != "" {
+		mistakes = append(mistakes, errors.New("-from measures nothing: leave -only out"))
 	}
 	if s.gate && s.json {
 		mistakes = append(mistakes, errors.New("-gate prints lines, not JSON: leave -json out"))
@@ -158,7 +169,33 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	if s.gate {
 		return gate(ctx, s, out)
 	}
-	report := Report{Machine: thisMachine(), Rounds: s.rounds}
+	report, err := s.report(ctx, progress)
+	if err != nil {
+		return err
+	}
+	if s.svg != "" {
+		if err := report.writePictures(s.svg); err != nil {
+			return err
+		}
+	}
+	if s.json {
+		return report.writeJSON(out)
+	}
+	return report.writeTable(out)
+}
+
+// report measures, or reads what was measured.
+func (s settings) report(ctx context.Context, progress io.Writer) (report Report, err error) {
+	if s.from != "" {
+		data, err := os.ReadFile(s.from)
+		if err == nil {
+			if err = json.Unmarshal(data, &report); err != nil {
+				err = fmt.Errorf("-from %s: %w", s.from, err)
+			}
+		}
+		return report, err
+	}
+	report = Report{Machine: thisMachine(), Rounds: s.rounds}
 	for _, g := range groups {
 		if !s.wants(g.name) {
 			continue
@@ -166,15 +203,12 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		fmt.Fprintf(progress, "%s …\n", g.name)
 		group := Group{Name: g.name}
 		if group.Cases, err = g.run(ctx, s); err != nil {
-			return fmt.Errorf("%s: %w", g.name, err)
+			return report, fmt.Errorf("%s: %w", g.name, err)
 		}
 		report.Groups = append(report.Groups, group)
 	}
 	report.LoadAfter = load()
-	if s.json {
-		return report.writeJSON(out)
-	}
-	return report.writeTable(out)
+	return report, nil
 }
 
 func runAll(ctx context.Context, s settings, contests []contest) ([]Case, error) {

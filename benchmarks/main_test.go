@@ -29,6 +29,8 @@ func TestFlags(t *testing.T) {
 		{"-sample 0s", "it must be positive"},
 		{"-gate -only growth", "leave -only out"},
 		{"-gate -json", "leave -json out"},
+		{"-gate -svg x", "leave -svg and -from out"},
+		{"-from x -only kafka", "leave -only out"},
 		{"-turbo", "not defined"},
 		{"fast", `unexpected argument "fast"`},
 	} {
@@ -116,6 +118,51 @@ func TestGoals(t *testing.T) {
 		}
 		if missed != tt.missed {
 			t.Errorf("%s: %d misses, want %d", tt.name, missed, tt.missed)
+		}
+	}
+}
+
+func TestBrokerGoals(t *testing.T) {
+	t.Parallel()
+	g := brokerGoal{group: "x", least: rowByPoll, module: 1, runtime: 2, ratios: true}
+	// The module and the runtime differ by what the goal allows them.
+	of := func(allocs, wall, cpu float64) []Case {
+		row := func(name string, allocs float64) Row {
+			return Row{Name: name, Allocs: &allocs, Ratio: &Summary{Median: wall}, CPURatio: &Summary{Median: cpu}, Added: &Summary{}, AddedShare: ptr(9.0)}
+		}
+		all := Case{Rows: []Row{row(rowByPoll, 3), row(rowModule, allocs), row(rowRuntime, allocs+1)}}
+		return []Case{all, all}
+	}
+	for _, tt := range []struct {
+		name   string
+		cases  []Case
+		missed int
+	}{
+		{"reached", of(4, 1, 1), 0},
+		{"background", of(4.2, 1, 1), 0},
+		{"an allocation too many", of(5, 1, 1), 2},
+		{"half an allocation too many", of(4.5, 1, 1), 2},
+		{"the time alone is off", of(4, 5, 1.1), 0},
+		{"the CPU time alone is off", of(4, 1.1, 5), 0},
+		{"too slow", of(4, 2.1, 2.1), 2},
+		{"nothing measured", nil, 1},
+		{"no rows", []Case{{}, {}}, 4},
+	} {
+		for _, gated := range []bool{true, false} {
+			g.ratios = gated
+			missed := 0
+			for _, l := range g.check(tt.cases) {
+				if l.missed {
+					missed++
+				}
+			}
+			want := tt.missed
+			if tt.name == "too slow" && !gated {
+				want = 0 // told alone
+			}
+			if missed != want {
+				t.Errorf("%s, ratios %v: %d misses, want %d", tt.name, gated, missed, want)
+			}
 		}
 	}
 }
