@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/gostream/gostream/broker"
@@ -70,6 +71,20 @@ func TestAllocations(t *testing.T) {
 	})
 	if ours > 0 {
 		t.Errorf("Core: Publish without headers: %v allocations, the budget is 0", ours)
+	}
+	client = testing.AllocsPerRun(n, func() {
+		if err := nc.PublishMsg(&natsgo.Msg{Subject: "alloc.to", Data: payload, Header: natsgo.Header{"a": {"b"}}}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	headers := broker.NewHeaders(broker.Header{Key: "a", Value: "b"})
+	ours = testing.AllocsPerRun(n, func() {
+		if err := b.Publisher().Publish(ctx, broker.OutgoingMessage{Name: "alloc.to", Payload: payload, Headers: headers}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if ours > client {
+		t.Errorf("Core: Publish with a header: %v allocations, the client's own are %v", ours, client)
 	}
 
 	name := at.stream(t, js, jetstream.StreamConfig{})

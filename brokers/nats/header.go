@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	natsgo "github.com/nats-io/nats.go"
 
@@ -18,12 +19,15 @@ var (
 )
 
 // encodeHeader returns the headers and the key of msg as the client takes them, nil
-// for none. What a message that arrived has passes.
-func encodeHeader(msg *broker.OutgoingMessage, skip string) (natsgo.Header, error) {
+// for none. What a message that arrived has passes. empty is where they go; with nil
+// they get a map of their own.
+func encodeHeader(msg *broker.OutgoingMessage, skip string, empty natsgo.Header) (natsgo.Header, error) {
 	var h natsgo.Header
 	add := func(key, value string) {
 		if h == nil {
-			h = make(natsgo.Header)
+			if h = empty; h == nil {
+				h = make(natsgo.Header)
+			}
 		}
 		h[key] = append(h[key], value)
 	}
@@ -54,6 +58,20 @@ func encodeHeader(msg *broker.OutgoingMessage, skip string) (natsgo.Header, erro
 		add(broker.HeaderKey, escapeKey(msg.Key))
 	}
 	return h, nil
+}
+
+// headerMaps are empty ones. The client has written the headers of a Core publish when
+// that returns: their map, by far the most that such a publish takes, can be used again.
+var headerMaps = sync.Pool{New: func() any { return make(natsgo.Header) }}
+
+// mostKept is how many headers a map may have had that is kept: it never shrinks.
+const mostKept = 32
+
+func freeHeader(h natsgo.Header) {
+	if len(h) <= mostKept {
+		clear(h)
+		headerMaps.Put(h)
+	}
 }
 
 func checkHeaderValue(v string) error {

@@ -40,7 +40,7 @@ func TestEncodeHeader(t *testing.T) {
 		{"white space", outgoing(broker.Header{Key: "a", Value: " x"}), nil, errHeaderSpace},
 		{"a tab", outgoing(broker.Header{Key: "a", Value: "x\t"}), nil, errHeaderSpace},
 	} {
-		got, err := encodeHeader(tt.msg, broker.HeaderReplyTo)
+		got, err := encodeHeader(tt.msg, broker.HeaderReplyTo, nil)
 		if !errors.Is(err, tt.broken) {
 			t.Errorf("%s: %v, want %v", tt.name, err, tt.broken)
 		}
@@ -79,7 +79,7 @@ func FuzzHeaderView(f *testing.F) {
 			t.Errorf("Len is %d, listed are %d", h.Len(), n)
 		}
 		msg := &broker.OutgoingMessage{Name: "a", Headers: h, Key: partitionKey(headerView(arrived))}
-		if _, err := encodeHeader(msg, ""); err != nil {
+		if _, err := encodeHeader(msg, "", nil); err != nil {
 			t.Errorf("what arrived cannot be published: %v", err)
 		}
 	})

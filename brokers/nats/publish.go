@@ -34,7 +34,12 @@ func (p *corePublisher) publish(ctx context.Context, c *connection, msg *broker.
 	if err := ctx.Err(); err != nil {
 		return p.b.fail("publish", msg.Name, err)
 	}
-	out, err := coreMsg(msg)
+	var empty natsgo.Header
+	if msg.Headers.Len() > 0 || msg.Key != nil {
+		empty = headerMaps.Get().(natsgo.Header)
+		defer freeHeader(empty)
+	}
+	out, err := coreMsg(msg, empty)
 	if err != nil {
 		return fail("publish", msg.Name, broker.ErrInvalid, err)
 	}
@@ -49,8 +54,9 @@ func (p *corePublisher) publish(ctx context.Context, c *connection, msg *broker.
 	return nil
 }
 
-// coreMsg is msg as the client takes it. The reply-to is the native reply subject.
-func coreMsg(msg *broker.OutgoingMessage) (natsgo.Msg, error) {
+// coreMsg is msg as the client takes it. The reply-to is the native reply subject. empty is
+// where its headers go, as at encodeHeader.
+func coreMsg(msg *broker.OutgoingMessage, empty natsgo.Header) (natsgo.Msg, error) {
 	if err := checkPublish(msg.Name); err != nil {
 		return natsgo.Msg{}, err
 	}
@@ -70,7 +76,7 @@ func coreMsg(msg *broker.OutgoingMessage) (natsgo.Msg, error) {
 		}
 	}
 	var err error
-	out.Header, err = encodeHeader(msg, broker.HeaderReplyTo)
+	out.Header, err = encodeHeader(msg, broker.HeaderReplyTo, empty)
 	return out, err
 }
 
@@ -114,7 +120,7 @@ func (b *Broker) request(ctx context.Context, msg broker.OutgoingMessage) (broke
 	if err := ctx.Err(); err != nil {
 		return nil, b.fail("request", msg.Name, err)
 	}
-	out, err := coreMsg(&msg)
+	out, err := coreMsg(&msg, nil)
 	if err != nil {
 		return nil, fail("request", msg.Name, broker.ErrInvalid, err)
 	}

@@ -110,7 +110,7 @@ func prepare(c *connection, msg *broker.OutgoingMessage) (*natsgo.Msg, []jetstre
 	if o.TTL > 0 && !c.atLeast(2, 11) {
 		return nil, nil, fmt.Errorf("PublishOptions.TTL needs a server of version 2.11 or later, this one is %s", c.nc.ConnectedServerVersion())
 	}
-	header, err := encodeHeader(msg, "")
+	header, err := encodeHeader(msg, "", nil)
 	return &natsgo.Msg{Subject: msg.Name, Data: msg.Payload, Header: header}, o.client(), err
 }
 
