@@ -26,8 +26,8 @@ type source interface {
 
 func (s *natsSite) fed(r *rig, subject string, _ probe, t traffic) { r.send = s.publish(subject, t) }
 
-// rawCore is the client's own loop over a channel, which of its ways to consume is the
-// one that costs least.
+// rawCore is the client's own loop over a channel, which of its ways to consume costs
+// least; [callbackCore] is the other one that users take.
 func rawCore(s source, w work) func(probe, traffic) (*rig, error) {
 	return func(p probe, t traffic) (*rig, error) {
 		nc, err := s.connect()
@@ -43,6 +43,35 @@ func rawCore(s source, w work) func(probe, traffic) (*rig, error) {
 		r := &rig{stop: func() error {
 			defer nc.Close()
 			return stop()
+		}}
+		s.fed(r, subject, p, t)
+		return r, nil
+	}
+}
+
+// callbackCore is the client's callback.
+func callbackCore(s source, w work) func(probe, traffic) (*rig, error) {
+	return func(p probe, t traffic) (*rig, error) {
+		nc, err := s.connect()
+		if err != nil {
+			return nil, err
+		}
+		subject, handle := s.fresh(), handler(w, p)
+		sub, err := nc.Subscribe(subject, func(m *natsgo.Msg) {
+			if err := handle(m.Data); err != nil {
+				p.fail(err)
+			}
+		})
+		if err == nil {
+			err = errors.Join(sub.SetPendingLimits(pending, -1), nc.Flush())
+		}
+		if err != nil {
+			nc.Close()
+			return nil, err
+		}
+		r := &rig{stop: func() error {
+			defer nc.Close()
+			return sub.Unsubscribe()
 		}}
 		s.fed(r, subject, p, t)
 		return r, nil
