@@ -17,6 +17,7 @@ type contest struct {
 	traffic  traffic
 	entrants []entrant
 	ledger   *work // what a ledger numbers and checks, which then makes the traffic; nil for none
+	level    bool  // all entrants get as many messages, and never less than are in flight twice
 	stub     bool  // there is no server: what is added to the base in nanoseconds is of interest
 }
 
@@ -156,6 +157,7 @@ type runner struct {
 	flight  *flight
 	ledger  *ledger // nil for none
 	count   int     // messages of a sample
+	least   int     // of them
 	samples []sample
 }
 
@@ -206,7 +208,7 @@ const (
 
 // calibrate warms the rig up and finds how many messages take about d.
 func (r *runner) calibrate(ctx context.Context, d time.Duration) error {
-	for r.count = minCount; ; r.count *= 2 {
+	for r.count = r.least; ; r.count *= 2 {
 		if err := r.ready(ctx); err != nil {
 			return err
 		}
@@ -215,7 +217,7 @@ func (r *runner) calibrate(ctx context.Context, d time.Duration) error {
 			return err
 		}
 		if took := time.Since(begun); took >= d/4 || r.count >= maxCount {
-			r.count = min(max(minCount, int(float64(r.count)*float64(d)/float64(took))), maxCount)
+			r.count = min(max(r.least, int(float64(r.count)*float64(d)/float64(took))), maxCount)
 			return nil
 		}
 	}
@@ -230,7 +232,10 @@ func (c contest) run(ctx context.Context, s settings) (result Case, err error) {
 		}
 	}()
 	for _, e := range c.entrants {
-		r := &runner{name: e.name, flight: newFlight(c.inFlight)}
+		r := &runner{name: e.name, flight: newFlight(c.inFlight), least: minCount}
+		if c.level {
+			r.least = max(minCount, 2*c.inFlight) // else it is a latency that is measured
+		}
 		t := c.traffic
 		if e.traffic != nil {
 			t = *e.traffic
@@ -246,6 +251,15 @@ func (c contest) run(ctx context.Context, s settings) (result Case, err error) {
 		runners = append(runners, r)
 		if err = r.calibrate(ctx, s.sample); err != nil {
 			return Case{}, fmt.Errorf("%s: %w", e.name, err)
+		}
+	}
+	if c.level {
+		most := 0
+		for _, r := range runners {
+			most = max(most, r.count)
+		}
+		for _, r := range runners {
+			r.count = most
 		}
 	}
 	err = rounds(s.rounds, len(runners), func(i int, counts bool) error {

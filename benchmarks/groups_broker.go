@@ -228,6 +228,7 @@ func onServer(ctx context.Context, s settings, open func(settings) (arena, error
 	defer func() { err = errors.Join(err, a.close()) }()
 	var contests []contest
 	for _, c := range a.contests {
+		c.level = true
 		if len(choose) == 0 || choose[0](&c) {
 			contests = append(contests, c)
 		}

@@ -114,7 +114,7 @@ func paced(ctx context.Context, s settings, entrants []pacedEntrant) (result Cas
 		}
 	}()
 	for _, e := range entrants {
-		p := &paced{runner: runner{name: e.name, flight: newFlight(latencyFlight)}}
+		p := &paced{runner: runner{name: e.name, flight: newFlight(latencyFlight), least: minCount}}
 		p.watch = &stopwatch{began: time.Now(), flight: p.flight}
 		if p.rig, err = e.start(probe{raw: p.watch.raw}, traffic{payload: p.watch.payload}); err != nil {
 			return Case{}, fmt.Errorf("%s: %w", e.name, err)

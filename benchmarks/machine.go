@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 )
 
@@ -24,6 +25,13 @@ const (
 	watermillModule = "github.com/ThreeDotsLabs/watermill"
 )
 
+// clientModules are the others that figures depend on.
+var clientModules = []string{
+	"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2",
+	"github.com/twmb/franz-go", "github.com/twmb/franz-go/pkg/kfake", "github.com/IBM/sarama",
+	"github.com/ThreeDotsLabs/watermill-nats/v2", "github.com/ThreeDotsLabs/watermill-kafka/v3",
+}
+
 func thisMachine() Machine {
 	m := Machine{
 		CPU: cpu(), Cores: runtime.NumCPU(), Procs: runtime.GOMAXPROCS(0),
@@ -32,10 +40,7 @@ func thisMachine() Machine {
 	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, d := range info.Deps {
-			switch d.Path {
-			case watermillModule:
-				m.Modules[d.Path] = d.Version
-			case gostreamModule:
+			if d.Path == watermillModule || d.Path == gostreamModule || slices.Contains(clientModules, d.Path) {
 				m.Modules[d.Path] = d.Version
 			}
 		}
@@ -53,6 +58,15 @@ func (m Machine) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, %d cores (GOMAXPROCS %d), %s, %s\n", m.CPU, m.Cores, m.Procs, m.System, m.Go)
 	fmt.Fprintf(&b, "gostream %s, watermill %s\n", version(m.Modules[gostreamModule]), version(m.Modules[watermillModule]))
+	var clients []string
+	for _, path := range clientModules {
+		if v := m.Modules[path]; v != "" {
+			clients = append(clients, strings.TrimPrefix(path, "github.com/")+" "+v)
+		}
+	}
+	if len(clients) > 0 {
+		fmt.Fprintf(&b, "%s\n", strings.Join(clients, ", "))
+	}
 	if m.Load != "" {
 		fmt.Fprintf(&b, "load at the start %s (1, 5, 15 minutes)\n", m.Load)
 	}
