@@ -26,8 +26,8 @@ type source interface {
 
 func (s *natsSite) fed(r *rig, subject string, _ probe, t traffic) { r.send = s.publish(subject, t) }
 
-// rawCore is the client's own loop over a channel, which of its ways to consume costs
-// least; [callbackCore] is the other one that users take.
+// rawCore is the client's own loop over a channel; [callbackCore] is the other way that
+// users take.
 func rawCore(s source, w work) func(probe, traffic) (*rig, error) {
 	return func(p probe, t traffic) (*rig, error) {
 		nc, err := s.connect()

@@ -78,7 +78,9 @@ func (r Report) writePictures(dir string) error {
 }
 
 // picture draws the ratios of some cases: a bar for each row, with its spread, and a line
-// where the first row stands. It depends on nothing but the figures.
+// where the first row stands. They are those of the CPU time where all rows of a case have
+// it: what a loop costs while it waits for a server is seen there alone. A picture depends
+// on nothing but the figures.
 func picture(group string, cases []Case) []byte {
 	height := margin
 	for _, c := range cases {
@@ -87,7 +89,7 @@ func picture(group string, cases []Case) []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-labelledby="title desc">`+"\n",
 		pictureWidth, height, pictureWidth, height)
-	fmt.Fprintf(&b, "<title id=\"title\">%s: time for each message, as a ratio to the first row</title>\n", escaped(group))
+	fmt.Fprintf(&b, "<title id=\"title\">%s: cost of a message, as a ratio to the first row</title>\n", escaped(group))
 	fmt.Fprintf(&b, "<desc id=\"desc\">%s</desc>\n", escaped(spoken(cases)))
 	fmt.Fprintf(&b, "<style>%s</style>\n", pictureStyle)
 	fmt.Fprintf(&b, `<rect class="ground" width="%d" height="%d" rx="6"/>`+"\n", pictureWidth, height)
@@ -104,22 +106,26 @@ func picture(group string, cases []Case) []byte {
 func (c Case) draw(b *strings.Builder, y int) {
 	const width = pictureWidth - 2*margin - labelWidth - valueWidth
 	const left = margin + labelWidth
+	of, ratios := c.costs()
 	most := 1.0
-	for _, r := range c.Rows {
-		most = max(most, r.ratio().Median)
+	for _, r := range ratios {
+		most = max(most, r.Median)
 	}
 	most *= 1.1
 	at := func(ratio float64) float64 { return left + width*min(ratio, most)/most } // what exceeds it is cut off
-	fmt.Fprintf(b, "<text class=\"title\" x=\"%d\" y=\"%d\">%s</text>\n", margin, y+14, escaped(c.Name))
+	fmt.Fprintf(b, "<text class=\"title\" x=\"%d\" y=\"%d\">%s</text>\n", margin, y+14, escaped(c.Name+of))
 	top := y + titleHeight - 4
 	for i, r := range c.Rows {
 		mid := top + rowHeight*i + rowHeight/2
-		ratio := r.ratio()
+		ratio := ratios[i]
 		fmt.Fprintf(b, "<text x=\"%d\" y=\"%d\">%s</text>\n", margin, mid+4, escaped(r.Name))
 		fmt.Fprintf(b, "<rect class=\"%s\" x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"%d\" rx=\"2\"/>\n",
 			kindOf(r.Name), left, mid-barHeight/2, at(ratio.Median)-left, barHeight)
 		text := "1× = " + nanos(r.Time.Median)
-		if r.Ratio != nil {
+		if of == ofCPU {
+			text = "1× = " + nanos(r.CPU.Median)
+		}
+		if i > 0 {
 			fmt.Fprintf(b, "<line class=\"spread\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\"/>\n", at(ratio.Min), at(ratio.Max), mid, mid)
 			for _, end := range []float64{ratio.Min, ratio.Max} {
 				if end <= most {
@@ -133,12 +139,31 @@ func (c Case) draw(b *strings.Builder, y int) {
 	fmt.Fprintf(b, "<line class=\"one\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\"/>\n", at(1), at(1), top, top+rowHeight*len(c.Rows))
 }
 
-// ratio is that to the first row, which has 1.
-func (r Row) ratio() Summary {
-	if r.Ratio == nil {
-		return Summary{Median: 1, Min: 1, Max: 1}
+// What the title of a case ends with.
+const (
+	ofCPU  = ", CPU time"
+	ofTime = ", time"
+)
+
+// costs are the ratios of the rows to the first one, which has 1, and of what they are.
+func (c Case) costs() (of string, ratios []Summary) {
+	of = ofCPU
+	for i, r := range c.Rows {
+		if r.CPU == nil || i > 0 && r.CPURatio == nil {
+			of = ofTime
+		}
 	}
-	return *r.Ratio
+	for i, r := range c.Rows {
+		switch {
+		case i == 0:
+			ratios = append(ratios, Summary{Median: 1, Min: 1, Max: 1})
+		case of == ofCPU:
+			ratios = append(ratios, *r.CPURatio)
+		default:
+			ratios = append(ratios, *r.Ratio)
+		}
+	}
+	return of, ratios
 }
 
 // kindOf is the class of a bar.
@@ -160,12 +185,13 @@ func spoken(cases []Case) string {
 		if b.Len() > 0 {
 			b.WriteString(" ")
 		}
-		fmt.Fprintf(&b, "%s:", c.Name)
+		of, ratios := c.costs()
+		fmt.Fprintf(&b, "%s%s:", c.Name, of)
 		for i, r := range c.Rows {
 			if i > 0 {
 				b.WriteString(",")
 			}
-			fmt.Fprintf(&b, " %s %s", r.Name, times(r.ratio().Median))
+			fmt.Fprintf(&b, " %s %s", r.Name, times(ratios[i].Median))
 		}
 		b.WriteString(".")
 	}
