@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	natsgo "github.com/nats-io/nats.go"
 
@@ -88,6 +89,8 @@ func FromConn(nc *natsgo.Conn, opts ...ClientOption) *Broker {
 	c.conn = nc
 	if nc == nil {
 		c.mistake(errors.New("nats.FromConn: the connection is nil"))
+	} else {
+		c.inboxPrefix = nc.Opts.InboxPrefix
 	}
 	for _, o := range opts {
 		if o == nil {
@@ -154,7 +157,8 @@ func (b *Broker) Connect(ctx context.Context) error {
 // Shutdown closes every subscription, gives back what is unsettled, flushes what was
 // published and acknowledged, and closes the connection if [New] made it. While the
 // server cannot be reached and something waits to be sent, it waits until ctx ends; the
-// error then says how many bytes were lost.
+// error then says how many bytes were lost. A listener that calls it waits until ctx
+// ends, too: the broker waits for its listeners.
 func (b *Broker) Shutdown(ctx context.Context) error {
 	ctx, cancel := withDefault(ctx, broker.DefaultShutdownTimeout)
 	defer cancel()
@@ -170,14 +174,46 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 	b.mu.Unlock()
 	select {
 	case b.dialing <- struct{}{}:
-		defer func() { <-b.dialing }()
 	case <-ctx.Done():
 		return b.fail("shutdown", "", ctx.Err())
 	}
 	c := b.conn.Load()
 	if c == nil {
+		<-b.dialing
 		return nil // it was never connected, or is shut down
 	}
+	ended := make(chan error, 1)
+	go func() {
+		defer func() { <-b.dialing }()
+		ended <- b.finish(ctx, c)
+	}()
+	select {
+	case err := <-ended:
+		select {
+		case <-c.watched:
+		case <-ctx.Done(): // a listener does not return: it may be the one that called
+		}
+		return err
+	case <-ctx.Done():
+	}
+	// The client may be stuck in a write, where no context reaches it.
+	c.interrupt()
+	timer := time.NewTimer(shutdownGrace)
+	defer timer.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-timer.C: // the connection is the program's
+		return b.fail("shutdown", "", ctx.Err())
+	}
+}
+
+// shutdownGrace is how long Shutdown waits when its time is up, for what then ends
+// everywhere.
+const shutdownGrace = time.Second
+
+// finish is the part of Shutdown that needs the connection.
+func (b *Broker) finish(ctx context.Context, c *connection) error {
 	b.life.end(ctx)
 
 	// 2. The intake ends, and what is unsettled goes back.
@@ -207,7 +243,12 @@ func (b *Broker) enter(op, name string) (*connection, error) {
 	if err := b.life.enter(op, name); err != nil {
 		return nil, err
 	}
-	return b.conn.Load(), nil
+	c := b.conn.Load()
+	if c == nil { // a Shutdown whose time was up did not wait
+		b.life.leave()
+		return nil, fail(op, name, broker.ErrClosed, nil)
+	}
+	return c, nil
 }
 
 // add keeps s until it has ended.
@@ -302,12 +343,25 @@ func (b *Broker) Health(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return b.fail("health", "", err)
 	}
-	if !c.nc.IsConnected() {
-		return fail("health", "", nil, fmt.Errorf("%w: %w", natsgo.ErrDisconnected, orClosed(c.nc.LastError())))
-	}
 	ctx, cancel := withDefault(ctx, broker.DefaultTimeout)
 	defer cancel()
-	if err := c.nc.FlushWithContext(ctx); err != nil {
+	// The client answers nothing, whatever the context, while it is stuck in a write.
+	answer := make(chan error, 1)
+	b.life.stay()
+	go func() {
+		defer b.life.leave()
+		if !c.nc.IsConnected() {
+			answer <- fmt.Errorf("%w: %w", natsgo.ErrDisconnected, orClosed(c.nc.LastError()))
+			return
+		}
+		answer <- c.roundTrip(ctx)
+	}()
+	select {
+	case err = <-answer:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err != nil {
 		return b.fail("health", "", err)
 	}
 	return nil

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -17,9 +19,12 @@ import (
 
 // connection is what Connect makes.
 type connection struct {
-	nc    *natsgo.Conn
-	js    jetstream.JetStream
-	owned bool // made here, closed here
+	nc     *natsgo.Conn
+	js     jetstream.JetStream
+	owned  bool    // made here, closed here
+	dialer *dialer // where owned and not in process
+
+	subscribing chan struct{} // held by whoever opens a subscription of Core NATS
 
 	settled *settlements
 	stop    context.CancelFunc // ends the loop of settled
@@ -34,9 +39,9 @@ type connection struct {
 
 // dial connects as the configuration says.
 func (b *Broker) dial(ctx context.Context) (*connection, error) {
-	c := &connection{nc: b.config.conn, watched: make(chan struct{})}
+	c := &connection{nc: b.config.conn, subscribing: make(chan struct{}, 1), watched: make(chan struct{})}
 	if c.nc == nil {
-		d := &dialer{ctx: ctx, timeout: b.config.connectTimeout}
+		d := &dialer{ctx: ctx, timeout: b.config.connectTimeout, patience: min(writePatience, 2*b.config.pingInterval)}
 		o := b.config.options(d)
 		if err := b.config.authOptions(&o); err != nil {
 			return nil, err
@@ -53,11 +58,11 @@ func (b *Broker) dial(ctx context.Context) (*connection, error) {
 			}
 			return nil, err
 		}
-		c.nc, c.owned = nc, true
+		c.nc, c.owned, c.dialer = nc, true, d
 	} else {
 		flush, cancel := withDefault(ctx, broker.DefaultTimeout)
 		defer cancel()
-		if err := c.nc.FlushWithContext(flush); err != nil {
+		if err := c.answer(flush); err != nil {
 			return nil, fmt.Errorf("the connection that was given: %w", err)
 		}
 	}
@@ -81,28 +86,36 @@ func (b *Broker) jetStream(nc *natsgo.Conn) (jetstream.JetStream, error) {
 	// A confirmation that never comes, such as of a publish that permissions forbid, must
 	// not count among those that wait for ever.
 	forget := jetstream.WithPublishAsyncTimeout(broker.DefaultTimeout)
+	// At its bound the client makes a publish wait, whatever its context says. Here each
+	// publish waits for its confirmation anyway, and a batch has a bound of its own.
+	any := jetstream.WithPublishAsyncMaxPending(math.MaxInt)
 	if b.config.domain != "" {
-		return jetstream.NewWithDomain(nc, b.config.domain, forget)
+		return jetstream.NewWithDomain(nc, b.config.domain, forget, any)
 	}
-	return jetstream.New(nc, forget)
+	return jetstream.New(nc, forget, any)
 }
 
-// close closes a connection that was made here.
+// close closes a connection that was made here. Its watcher then ends, unless a listener
+// keeps it.
 func (c *connection) close() {
+	c.release()
+	if c.owned {
+		c.nc.Close()
+	}
+	if c.status != nil {
+		c.nc.RemoveStatusListener(c.status)
+		c.lost()
+	}
+}
+
+// release ends what runs for the connection, but for its watcher.
+func (c *connection) release() {
 	if c.js != nil {
 		c.js.CleanupPublisher()
 	}
 	if c.settled != nil {
 		c.stop()
 		<-c.settled.done
-	}
-	if c.owned {
-		c.nc.Close()
-	}
-	if c.status != nil {
-		c.nc.RemoveStatusListener(c.status)
-		<-c.watched
-		c.lost()
 	}
 }
 
@@ -128,6 +141,58 @@ func (c *connection) ask(ctx context.Context, f func(ctx context.Context) error)
 	err := f(asking)
 	if err != nil && ctx.Err() == nil && up.Err() != nil {
 		return natsgo.ErrDisconnected
+	}
+	return err
+}
+
+// roundTrip returns when the server has answered what was sent before. It is
+// natsgo.ErrDisconnected when the connection is lost meanwhile: the client itself says
+// that it was closed.
+func (c *connection) roundTrip(ctx context.Context) error {
+	return roundTrip(ctx, c.nc)
+}
+
+func roundTrip(ctx context.Context, nc *natsgo.Conn) error {
+	err := nc.FlushWithContext(ctx)
+	if errors.Is(err, natsgo.ErrConnectionClosed) && !nc.IsClosed() {
+		return natsgo.ErrDisconnected
+	}
+	return err
+}
+
+// answer returns when the server has answered, on this connection or on the next one.
+func (c *connection) answer(ctx context.Context) error {
+	for {
+		err := c.roundTrip(ctx)
+		if !errors.Is(err, natsgo.ErrDisconnected) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// askUntil is ask, which asks again when the connection is back.
+func (c *connection) askUntil(ctx context.Context, f func(ctx context.Context) error) error {
+	for {
+		err := c.ask(ctx, f)
+		if !errors.Is(err, natsgo.ErrDisconnected) {
+			return err
+		}
+		if err := c.answer(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// drain ends the intake of sub behind what the server has sent. Where the connection is
+// lost nothing more comes, and the client must not subscribe again: it would forget to
+// tell the server of the end.
+func (c *connection) drain(sub *natsgo.Subscription) error {
+	if !c.nc.IsConnected() {
+		return sub.Unsubscribe()
+	}
+	err := sub.Drain()
+	if err == nil && !c.nc.IsConnected() {
+		_ = sub.Unsubscribe()
 	}
 	return err
 }
@@ -166,9 +231,46 @@ func (b *Broker) watch(c *connection) {
 			if b.life.isClosed() {
 				continue
 			}
-			err := c.nc.LastError()
-			b.tell(broker.Event{Kind: broker.EventDisconnected, Err: fmt.Errorf("the client has given up: %w", orClosed(err))})
+			err := fmt.Errorf("the client has given up: %w", orClosed(c.nc.LastError()))
+			c.lost()
+			c.js.CleanupPublisher() // what waits for a confirmation waits in vain
+			b.tell(broker.Event{Kind: broker.EventDisconnected, Err: err})
 			b.eachSubscription(func(s subscriber) { s.reconnected() })
+			if c.owned && b.config.maxReconnects < 0 && b.redial(c) {
+				b.tell(broker.Event{Kind: broker.EventReconnected})
+				return
+			}
+		}
+	}
+}
+
+// redial makes a new connection after the client has given up the old one, which it does
+// where the server refuses something that it does not know, such as a message that has
+// become too large. Subscriptions of the old one are lost. It reports whether there is a
+// new one.
+func (b *Broker) redial(old *connection) bool {
+	for {
+		select {
+		case b.dialing <- struct{}{}:
+		case <-b.done.Done():
+			return false
+		}
+		if b.life.isClosed() {
+			<-b.dialing
+			return false
+		}
+		c, err := b.dial(b.done)
+		if err == nil {
+			c.settled.adopt(old.settled)
+			b.conn.Store(c)
+			old.release()
+		}
+		<-b.dialing
+		if err == nil {
+			return true
+		}
+		if !wait(b.done, b.config.reconnectWait) {
+			return false
 		}
 	}
 }
@@ -192,7 +294,7 @@ func (b *Broker) asyncError(nc *natsgo.Conn, sub *natsgo.Subscription, err error
 		if sub != nil {
 			e.Err = slowConsumer(sub)
 		}
-	case nc.IsReconnecting():
+	case nc.IsReconnecting() && !errors.Is(err, natsgo.ErrPermissionViolation):
 		return // part of being disconnected
 	}
 	b.tell(e)
@@ -210,11 +312,43 @@ func slowConsumer(sub *natsgo.Subscription) error {
 // dialer dials for the client. While Connect runs its context bounds the dialing and
 // the greeting; reconnects are bounded by the timeout alone.
 type dialer struct {
-	timeout time.Duration
+	timeout, patience time.Duration
 
 	mu   sync.Mutex
 	ctx  context.Context // nil when Connect has ended
 	stop func() bool     // keeps ctx from closing the connection
+	conn net.Conn        // the last one
+}
+
+// writePatience is how long a connection may take nothing of what is written. Meanwhile
+// the client is locked: nobody can publish, and its pings cannot find it out.
+const writePatience = 10 * time.Second
+
+// patient is a connection that is closed when it takes nothing of what is written. The
+// client's own limit is for all that it writes at once, and where nothing was written by
+// then it goes on without it.
+type patient struct {
+	net.Conn
+	patience time.Duration
+}
+
+// writeChunk is how much must find room in that time.
+const writeChunk = 64 << 10
+
+// Write is called by the client.
+func (c *patient) Write(p []byte) (n int, err error) {
+	for n < len(p) {
+		if err := c.SetWriteDeadline(time.Now().Add(c.patience)); err != nil {
+			return n, err
+		}
+		k, err := c.Conn.Write(p[n:min(len(p), n+writeChunk)])
+		n += k
+		if err != nil && (k == 0 || !errors.Is(err, os.ErrDeadlineExceeded)) {
+			_ = c.Close()
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 // Dial is called by the client.
@@ -234,7 +368,21 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	if d.ctx != nil {
 		d.stop = context.AfterFunc(d.ctx, func() { _ = conn.Close() })
 	}
-	return conn, nil
+	d.conn = conn
+	return &patient{conn, d.patience}, nil
+}
+
+// interrupt breaks the connection, and so frees the client where it is stuck in a write.
+func (c *connection) interrupt() {
+	if c.dialer == nil {
+		return
+	}
+	c.dialer.mu.Lock()
+	conn := c.dialer.conn
+	c.dialer.mu.Unlock()
+	if conn != nil {
+		_ = conn.Close()
+	}
 }
 
 // connected ends the influence of Connect's context. It reports whether that came too

@@ -52,41 +52,60 @@ func (b *Broker) subscribeCore(ctx context.Context, src SubjectSource) (broker.S
 		b: b, c: c, name: src.subject,
 		in: make(chan *natsgo.Msg, b.config.pendingMessages), wake: make(chan struct{}, 1),
 	}
-	before := c.nc.LastError()
-	if src.queue != "" {
-		s.sub, err = c.nc.ChanQueueSubscribe(src.subject, src.queue, s.in)
-	} else {
-		s.sub, err = c.nc.ChanSubscribe(src.subject, s.in)
-	}
-	if err != nil {
+	if err := s.open(ctx, src); err != nil {
 		return nil, b.fail("subscribe", src.subject, err)
 	}
-	if !c.owned {
-		s.slow = s.sub.StatusChanged(natsgo.SubscriptionSlowConsumer)
-	}
-	// When the server answers it has seen the SUB, and refused it if it did.
-	if err = c.nc.FlushWithContext(ctx); err == nil {
-		err = c.refused(before, src.subject)
-	}
-	if err == nil && !b.add(s) {
-		err = natsgo.ErrConnectionClosed
-	}
-	if err != nil {
+	if !b.add(s) {
 		_ = s.sub.Unsubscribe()
-		return nil, b.fail("subscribe", src.subject, err)
+		return nil, fail("subscribe", src.subject, broker.ErrClosed, nil)
 	}
 	return s, nil
 }
 
-// refused returns the server's refusal of a subscription. The client keeps it as its
-// last error alone, which names the subject.
-func (c *connection) refused(before error, subject string) error {
-	last := c.nc.LastError()
-	if last == before || !errors.Is(last, natsgo.ErrPermissionViolation) || !strings.Contains(last.Error(), `"`+subject+`"`) {
-		return nil
+// open subscribes, and finds out whether the server refuses it. Of refusals the client
+// keeps the last alone, of a publish or a subscription: one subscription is opened at a
+// time, and again where another error came between.
+func (s *coreSubscription) open(ctx context.Context, src SubjectSource) error {
+	select {
+	case s.c.subscribing <- struct{}{}:
+		defer func() { <-s.c.subscribing }()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	return last
+	nc := s.c.nc
+	for try := 1; ; try++ {
+		before := nc.LastError()
+		var err error
+		if src.queue != "" {
+			s.sub, err = nc.ChanQueueSubscribe(src.subject, src.queue, s.in)
+		} else {
+			s.sub, err = nc.ChanSubscribe(src.subject, s.in)
+		}
+		if err != nil {
+			return err
+		}
+		if !s.c.owned {
+			s.slow = s.sub.StatusChanged(natsgo.SubscriptionSlowConsumer)
+		}
+		// When the server answers it has seen the SUB, and refused it if it did.
+		err = s.c.answer(ctx)
+		last := nc.LastError()
+		other := err == nil && last != before && errors.Is(last, natsgo.ErrPermissionViolation)
+		if other && strings.Contains(last.Error(), `Subscription to "`+src.subject+`"`) {
+			err, other = last, false
+		}
+		if err == nil && (!other || try == openTries) {
+			return nil
+		}
+		_ = s.sub.Unsubscribe()
+		if err != nil {
+			return err
+		}
+	}
 }
+
+// openTries is how often a subscription is opened while the server refuses other things.
+const openTries = 10
 
 // Receive returns the next message.
 func (s *coreSubscription) Receive(ctx context.Context) (broker.IncomingMessage, error) {
@@ -172,11 +191,13 @@ func (s *coreSubscription) Close(ctx context.Context) error {
 		defer s.b.forget(s)
 		ctx, cancel := withDefault(ctx, broker.DefaultShutdownTimeout)
 		defer cancel()
-		err = s.sub.Drain()
+		err = s.c.drain(s.sub)
 		// With the server gone nothing more can arrive. Else its answer comes after
 		// whatever it had sent.
 		if err == nil && s.c.nc.IsConnected() {
-			err = s.c.nc.FlushWithContext(ctx)
+			if err = s.c.roundTrip(ctx); errors.Is(err, natsgo.ErrDisconnected) {
+				err = nil
+			}
 		}
 		s.drained.Store(true)
 		s.poke()

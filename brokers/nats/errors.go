@@ -40,6 +40,7 @@ const (
 	codeWrongLastMsgID jetstream.ErrorCode = 10070
 	codeWrongStream    jetstream.ErrorCode = 10060
 	codeStoreFailed    jetstream.ErrorCode = 10049
+	codeHeaderTooLarge jetstream.ErrorCode = 10097
 	codeTTLInvalid     jetstream.ErrorCode = 10165
 	codeTTLDisabled    jetstream.ErrorCode = 10166
 )
@@ -52,6 +53,7 @@ var categories = []struct{ client, kind error }{
 	{natsgo.ErrBadSubject, broker.ErrInvalid},
 	{natsgo.ErrBadHeaderMsg, broker.ErrInvalid},
 	{jetstream.ErrNoStreamResponse, broker.ErrNotFound},
+	{errMadeAnew, broker.ErrNotFound},
 	{jetstream.ErrStreamNotFound, broker.ErrNotFound},
 	{jetstream.ErrConsumerNotFound, broker.ErrNotFound},
 	{jetstream.ErrConsumerDoesNotExist, broker.ErrNotFound},
@@ -78,6 +80,8 @@ func (b *Broker) fail(op, name string, err error) error {
 		switch api.ErrorCode {
 		case jetstream.JSErrCodeStreamWrongLastSequence, jetstream.JSErrCodeStreamWrongLastSequenceConstant, codeWrongLastMsgID, codeWrongStream:
 			return fail(op, name, ErrConflict, err)
+		case codeHeaderTooLarge:
+			return fail(op, name, broker.ErrTooLarge, err)
 		case codeTTLInvalid, codeTTLDisabled:
 			return fail(op, name, broker.ErrInvalid, err)
 		}

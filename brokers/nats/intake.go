@@ -3,6 +3,7 @@ package nats
 import (
 	"context"
 	"strconv"
+	"sync"
 	"time"
 
 	natsgo "github.com/nats-io/nats.go"
@@ -10,8 +11,9 @@ import (
 
 // inbox is where the server sends what it is asked for. Requests end with it.
 type inbox struct {
-	sub   *natsgo.Subscription
-	ended chan struct{} // closed when nothing more comes
+	sub    *natsgo.Subscription
+	ended  chan struct{} // closed when nothing more comes
+	ending sync.Once
 }
 
 func (s *streamSubscription) newInbox() (*inbox, error) {
@@ -19,8 +21,9 @@ func (s *streamSubscription) newInbox() (*inbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := &inbox{sub, make(chan struct{})}
-	sub.SetClosedHandler(func(string) { close(in.ended) })
+	in := &inbox{sub: sub, ended: make(chan struct{})}
+	// The client may call it twice, where a drain has not ended when the subscription does.
+	sub.SetClosedHandler(func(string) { in.ending.Do(func() { close(in.ended) }) })
 	return in, nil
 }
 
@@ -149,7 +152,7 @@ func (s *streamSubscription) stopIntake(ctx context.Context) error {
 	var err error
 	if s.c.nc.IsConnected() && in.sub.IsValid() {
 		// The server's answer to the drain comes after whatever it had sent here.
-		if err = in.sub.Drain(); err == nil {
+		if err = s.c.drain(in.sub); err == nil {
 			select {
 			case <-in.ended:
 			case <-ctx.Done():
@@ -197,7 +200,7 @@ func (s *streamSubscription) withdrawRequests() []arrival {
 		s.pull.forgetRequests()
 	}
 	s.mu.Unlock()
-	if old.sub.Drain() != nil {
+	if s.c.drain(old.sub) != nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)

@@ -32,6 +32,9 @@ func (l *life) enter(op, name string) error {
 	return l.refuse(op, name)
 }
 
+// stay begins an operation inside of another one, which has not left yet.
+func (l *life) stay() { l.running.Add(1) }
+
 func (l *life) leave() {
 	if l.running.Add(-1) == 0 && l.state.Load() == closed {
 		select {

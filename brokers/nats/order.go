@@ -42,6 +42,13 @@ func (s *streamSubscription) renew(ctx context.Context) error {
 		src = src.StartSequence(s.order.stream + 1)
 	}
 	s.mu.Unlock()
+	stream, err := s.c.js.Stream(ctx, src.stream)
+	if err != nil {
+		return err
+	}
+	if !stream.CachedInfo().Created.Equal(old.streamMade) {
+		return errMadeAnew // its sequences are those of other messages
+	}
 	config := src.consumerConfig()
 	if src.policy == jetstream.DeliverByStartSequencePolicy {
 		config.OptStartTime = nil
@@ -51,7 +58,7 @@ func (s *streamSubscription) renew(ctx context.Context) error {
 		return err
 	}
 	s.mu.Lock()
-	s.from = s.b.handle(s.c, made.CachedInfo(), &src)
+	s.from = s.b.handle(s.c, made.CachedInfo(), &src, old.streamMade)
 	s.order.consumer = 0
 	s.pull.reset()
 	s.mu.Unlock()

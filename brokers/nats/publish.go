@@ -98,7 +98,7 @@ func (p *corePublisher) PublishBatch(ctx context.Context, msgs []broker.Outgoing
 	if len(msgs) > 0 {
 		ctx, cancel := withDefault(ctx, requestTimeout)
 		defer cancel()
-		if err := c.nc.FlushWithContext(ctx); err != nil {
+		if err := c.roundTrip(ctx); err != nil {
 			return p.b.fail("publish", firstName(msgs), err)
 		}
 	}

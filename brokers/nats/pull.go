@@ -39,6 +39,7 @@ type pull struct {
 	empty int64 // when nothing waited in the channel
 
 	doubtful bool  // the consumer may be gone
+	unwanted bool  // the server has refused a request: it is not asked again at once
 	refused  error // the server will not answer requests
 }
 
@@ -109,8 +110,12 @@ func (p *pull) forgetRequests() { p.asked = 0 }
 // doubt has Receive find out whether the consumer is still there.
 func (p *pull) doubt() { p.asked, p.doubtful = 0, true }
 
-// trust is the end of doubt.
-func (p *pull) trust() { p.asked, p.doubtful = 0, false }
+// trust is the end of doubt. It reports whether a request was refused.
+func (p *pull) trust() (unwanted bool) {
+	unwanted = p.unwanted
+	p.asked, p.doubtful, p.unwanted = 0, false, false
+	return unwanted
+}
 
 // ask returns how many messages to ask for, and counts them: Receive has taken n, and
 // could have taken up to want.
@@ -159,11 +164,13 @@ func (p *pull) status(code, text, left string) {
 	case "409":
 		switch lower := strings.ToLower(text); {
 		case strings.Contains(lower, "consumer deleted"), strings.Contains(lower, "push based"), strings.Contains(lower, "exceeded"):
+			p.unwanted = true
 			p.doubt() // or there are too many requests: both are looked at with some patience
 		default: // leadership change, server shutdown
 			p.forgetRequests()
 		}
 	case "503": // nobody is there
+		p.unwanted = true
 		p.doubt()
 	default:
 		p.refused = fmt.Errorf("the server refused a request for messages: %s %s", code, text)

@@ -2,6 +2,8 @@ package nats
 
 import (
 	"context"
+	"errors"
+	"math"
 	"sync"
 	"time"
 
@@ -94,16 +96,36 @@ func (s *settlements) flush(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := s.nc.FlushWithContext(ctx); err != nil {
+		err = roundTrip(ctx, s.nc)
+		if err != nil && !errors.Is(err, natsgo.ErrDisconnected) {
 			return err
 		}
-		if generation(s.nc) != on {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err != nil || generation(s.nc) != on {
 			continue // nobody knows which connection has answered
 		}
 		s.forget(n)
 		return nil
 	}
 }
+
+// adopt takes over what the server may not have seen on another connection.
+func (s *settlements) adopt(from *settlements) {
+	from.mu.Lock()
+	sent := from.sent
+	from.sent = nil
+	from.mu.Unlock()
+	s.mu.Lock()
+	s.sent = append(s.sent, sent...)
+	s.generation = noGeneration
+	s.mu.Unlock()
+	s.nudge()
+}
+
+// noGeneration is that of what was sent on another connection.
+const noGeneration = math.MaxUint64
 
 // forget drops the first n.
 func (s *settlements) forget(n int) {

@@ -50,7 +50,7 @@ func (p *streamPublisher) Publish(ctx context.Context, msg broker.OutgoingMessag
 	for try := 1; ; try++ {
 		f, err := p.send(c, &msg)
 		if err == nil {
-			err = p.await(ctx, f, msg.Name)
+			err = p.awaitOne(ctx, c, f, msg.Name)
 		}
 		if try == silentTries || !errors.Is(err, jetstream.ErrNoStreamResponse) || !wait(ctx, silentWait) {
 			return err
@@ -78,7 +78,7 @@ func wait(ctx context.Context, d time.Duration) bool {
 
 // reached waits until the server has seen what was sent.
 func (p *streamPublisher) reached(ctx context.Context, c *connection, name string) error {
-	if err := c.nc.FlushWithContext(ctx); err != nil {
+	if err := c.roundTrip(ctx); err != nil {
 		return p.b.fail("publish", name, err)
 	}
 	return nil
@@ -139,6 +139,10 @@ func (p *streamPublisher) PublishBatch(ctx context.Context, msgs []broker.Outgoi
 			errs.set(i, p.b.core.publish(ctx, c, &msgs[i]))
 			continue
 		}
+		if err := ctx.Err(); err != nil {
+			errs.set(i, p.b.fail("publish", msgs[i].Name, err)) // it is not sent
+			continue
+		}
 		f, err := p.send(c, &msgs[i])
 		futures[i] = f
 		errs.set(i, err)
@@ -154,6 +158,35 @@ func (p *streamPublisher) PublishBatch(ctx context.Context, msgs []broker.Outgoi
 	return errs.err()
 }
 
+// awaitOne waits for a confirmation, and when half of the time is gone finds out whether
+// one can come at all. Who else listens there may have the message: that is the reason why
+// the server has not said at once that nobody does.
+func (p *streamPublisher) awaitOne(ctx context.Context, c *connection, f jetstream.PubAckFuture, name string) error {
+	deadline, _ := ctx.Deadline()
+	half := time.NewTimer(time.Until(deadline) / 2)
+	defer half.Stop()
+	select {
+	case <-f.Ok():
+		return nil
+	case err := <-f.Err():
+		return p.failed(name, err)
+	case <-ctx.Done():
+		return p.await(ctx, f, name)
+	case <-half.C:
+	}
+	asking, cancel := context.WithTimeout(ctx, time.Until(deadline)/2)
+	lookup := c.ask(asking, func(ctx context.Context) error {
+		_, err := c.js.StreamNameBySubject(ctx, name)
+		return err
+	})
+	cancel()
+	err := p.await(ctx, f, name)
+	if err != nil && ctx.Err() != nil && errors.Is(lookup, jetstream.ErrStreamNotFound) {
+		return fail("publish", name, broker.ErrNotFound, fmt.Errorf("no stream keeps the subject, only subscribers of Core NATS listen there: %w", ctx.Err()))
+	}
+	return err
+}
+
 // await waits for a confirmation; a nil future has none to wait for.
 func (p *streamPublisher) await(ctx context.Context, f jetstream.PubAckFuture, name string) error {
 	if f == nil {
@@ -163,17 +196,25 @@ func (p *streamPublisher) await(ctx context.Context, f jetstream.PubAckFuture, n
 	case <-f.Ok():
 		return nil
 	case err := <-f.Err():
-		return p.b.fail("publish", name, err)
+		return p.failed(name, err)
 	default:
 	}
 	select {
 	case <-f.Ok():
 		return nil
 	case err := <-f.Err():
-		return p.b.fail("publish", name, err)
+		return p.failed(name, err)
 	case <-ctx.Done():
-		return p.b.fail("publish", name, ctx.Err())
+		return p.b.fail("publish", name, fmt.Errorf("no stream has confirmed it: %w", ctx.Err()))
 	}
+}
+
+// failed is why no confirmation came.
+func (p *streamPublisher) failed(name string, err error) error {
+	if errors.Is(err, jetstream.ErrJetStreamPublisherClosed) {
+		err = natsgo.ErrDisconnected // by us, when the client had given up
+	}
+	return p.b.fail("publish", name, err)
 }
 
 // confirmedPublisher is the default publisher with [ConfirmPublishes]. It can ask, too:

@@ -61,7 +61,12 @@ func (b *Broker) subscribeStream(ctx context.Context, src StreamSource) (broker.
 	ctx, cancel := withDefault(ctx, broker.DefaultTimeout)
 	defer cancel()
 	s := &streamSubscription{b: b, c: c, src: src, wake: make(chan struct{}, 1)}
-	if s.from, err = b.topology(ctx, c, &s.src); err != nil {
+	err = c.askUntil(ctx, func(ctx context.Context) (err error) {
+		s.src = src
+		s.from, err = b.topology(ctx, c, &s.src)
+		return err
+	})
+	if err != nil {
 		return nil, b.failTopology(src.subject, err)
 	}
 	s.pull.init(s.from, src.prefetch)
@@ -375,10 +380,9 @@ func (s *streamSubscription) reconnected() {
 		return
 	}
 	s.mu.Lock()
-	s.pull.forgetRequests()
-	if s.src.ordered {
-		s.pull.doubt() // what was on its way is lost
-	}
+	// The consumer may be another one of the same name; to an ordered reader what was on
+	// its way is lost.
+	s.pull.doubt()
 	s.mu.Unlock()
 	s.poke()
 }
@@ -392,17 +396,21 @@ func (s *streamSubscription) verify(ctx context.Context) {
 	if s.src.ordered {
 		err = s.c.ask(asking, s.renew)
 	} else {
-		_, err = s.c.consumerInfo(asking, s.from)
+		var info *jetstream.ConsumerInfo
+		info, err = s.c.consumerInfo(asking, s.from)
+		if err == nil && !info.Created.Equal(s.from.created) {
+			err = errMadeAnew
+		}
 	}
 	switch {
 	case err == nil:
 		s.mu.Lock()
-		s.pull.trust()
+		unwanted := s.pull.trust()
 		s.mu.Unlock()
-		if !s.src.ordered {
+		if unwanted && !s.src.ordered {
 			s.pause(ctx, leastVerify) // it was refused for a reason
 		}
-	case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrConsumerDoesNotExist), errors.Is(err, jetstream.ErrStreamNotFound):
+	case errors.Is(err, errMadeAnew), errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrConsumerDoesNotExist), errors.Is(err, jetstream.ErrStreamNotFound):
 		s.lose(s.b.fail("receive", s.src.subject, fmt.Errorf("the consumer %s of stream %s is gone: %w", broker.Quote(s.from.name), broker.Quote(s.from.stream), err)))
 	default:
 		s.pause(ctx, time.Second) // the server is not well; the connection may be lost
@@ -410,6 +418,10 @@ func (s *streamSubscription) verify(ctx context.Context) {
 }
 
 const leastVerify = 100 * time.Millisecond
+
+// errMadeAnew: what has the name is another one. The sequences of what was delivered
+// before say nothing there.
+var errMadeAnew = errors.New("another one of the same name is there now")
 
 // pause waits for d, less where something happens.
 func (s *streamSubscription) pause(ctx context.Context, d time.Duration) {

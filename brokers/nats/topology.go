@@ -22,6 +22,8 @@ const inactiveThreshold = 5 * time.Minute
 // consumer is what a subscription pulls from.
 type consumer struct {
 	stream, name string
+	created      time.Time // another one of this name is not it
+	streamMade   time.Time // the same of the stream
 	durable      bool
 	ackWait      time.Duration
 	maxBatch     int           // how many messages one request may ask for; 0 for any number
@@ -47,13 +49,17 @@ func (b *Broker) topology(ctx context.Context, c *connection, src *StreamSource)
 	if err != nil {
 		return nil, err
 	}
-	return b.handle(c, made, src), nil
+	if src.ordered && src.policy == jetstream.DeliverLastPolicy {
+		*src = src.StartSequence(made.Delivered.Stream + 1) // the same
+	}
+	return b.handle(c, made, src, info.Created), nil
 }
 
 // handle is what a subscription needs to know of a consumer.
-func (b *Broker) handle(c *connection, info *jetstream.ConsumerInfo, src *StreamSource) *consumer {
+func (b *Broker) handle(c *connection, info *jetstream.ConsumerInfo, src *StreamSource, streamMade time.Time) *consumer {
 	return &consumer{
 		stream: info.Stream, name: info.Name, durable: src.durable != "",
+		created: info.Created, streamMade: streamMade,
 		ackWait:  info.Config.AckWait,
 		maxBatch: info.Config.MaxRequestBatch, maxExpires: info.Config.MaxRequestExpires,
 		next: fmt.Sprintf("%sCONSUMER.MSG.NEXT.%s.%s", b.apiPrefix(c), info.Stream, info.Name),
