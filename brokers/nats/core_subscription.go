@@ -191,7 +191,9 @@ func (s *coreSubscription) Close(ctx context.Context) error {
 		defer s.b.forget(s)
 		ctx, cancel := withDefault(ctx, broker.DefaultShutdownTimeout)
 		defer cancel()
-		err = s.c.drain(s.sub)
+		if err = s.c.drain(s.sub); s.c.nc.IsClosed() {
+			err = nil
+		}
 		// With the server gone nothing more can arrive. Else its answer comes after
 		// whatever it had sent.
 		if err == nil && s.c.nc.IsConnected() {
