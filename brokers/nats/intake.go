@@ -118,6 +118,38 @@ func (s *streamSubscription) tick() {
 	}
 }
 
+// aliveShare is how often a consumer is kept alive within the time that it may be idle.
+const aliveShare = 5
+
+// keepAlive tells a server that removes idle consumers that this one is in use, although
+// nothing is asked for: a subscription that is paused, or whose handlers take long, would
+// lose it together with its position. Any acknowledgement says so; this one is of what is
+// settled, or of nothing.
+func (s *streamSubscription) keepAlive() {
+	s.mu.Lock()
+	if s.alive == nil {
+		s.mu.Unlock()
+		return
+	}
+	s.alive.Reset(s.from.inactive / aliveShare)
+	reply := s.last
+	s.mu.Unlock()
+	if reply == "" {
+		reply = ackPrefix + s.from.stream + "." + s.from.name + ".1.0.0.0.0"
+	}
+	if s.c.nc.IsConnected() {
+		_ = s.c.nc.Publish(reply, bodyProgress)
+	}
+}
+
+// letDie ends keepAlive; mu is held.
+func (s *streamSubscription) letDie() {
+	if s.alive != nil {
+		s.alive.Stop()
+		s.alive = nil
+	}
+}
+
 // collect takes in what has come into the channel; mu is held, and nobody waits there.
 func (s *streamSubscription) collect(now int64) {
 	for {
@@ -146,6 +178,7 @@ func (s *streamSubscription) leftBehind() []arrival {
 func (s *streamSubscription) stopIntake(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
+	s.letDie()
 	owed, in := s.pull.asked > 0, s.inbox
 	s.mu.Unlock()
 	s.poke()

@@ -41,6 +41,7 @@ func Stream(subject, stream string) StreamSource {
 	return StreamSource{
 		subject: subject, stream: stream,
 		ackWait: DefaultAckWait, maxAckPending: DefaultMaxAckPending, prefetch: DefaultPrefetch,
+		inactive: inactiveThreshold,
 	}
 }
 
@@ -56,6 +57,7 @@ type StreamSource struct {
 	ackWait         time.Duration
 	maxAckPending   int
 	prefetch        int
+	inactive        time.Duration // how long the server keeps a consumer of its own
 	ordered         bool
 	confirmAcks     bool
 	inMemory        bool

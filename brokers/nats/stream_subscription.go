@@ -44,6 +44,8 @@ type streamSubscription struct {
 	order   order
 	timer   *time.Timer
 	ticking bool
+	alive   *time.Timer // of a consumer that the server removes; nil for none
+	last    string      // the reply subject of what was handed out last
 
 	// The unsettled messages, in the order in which they were handed out.
 	head, tail *Message
@@ -81,6 +83,13 @@ func (b *Broker) subscribeStream(ctx context.Context, src StreamSource) (broker.
 	if !b.add(s) {
 		_ = s.inbox.sub.Unsubscribe()
 		return nil, fail("subscribe", src.subject, broker.ErrClosed, nil)
+	}
+	if s.from.inactive > 0 && !src.ordered {
+		s.mu.Lock()
+		if !s.closed { // Shutdown may have been here
+			s.alive = time.AfterFunc(s.from.inactive/aliveShare, s.keepAlive)
+		}
+		s.mu.Unlock()
 	}
 	return s, nil
 }
@@ -217,6 +226,7 @@ func (s *streamSubscription) take(now int64) broker.IncomingMessage {
 		}
 		m := &Message{stored: stored{a.msg, s}}
 		m.lease.Store(lease)
+		s.last = a.msg.Reply
 		m.prev = s.tail
 		if s.tail != nil {
 			s.tail.next = m
@@ -271,6 +281,7 @@ func (s *streamSubscription) lose(err error) {
 	s.lost = err
 	s.pull.reset()
 	in := s.inbox
+	s.letDie()
 	s.mu.Unlock()
 	s.gone.Store(true)
 	_ = in.sub.Unsubscribe()

@@ -26,6 +26,7 @@ type consumer struct {
 	streamMade   time.Time // the same of the stream
 	durable      bool
 	ackWait      time.Duration
+	inactive     time.Duration // how long the server keeps it when nobody uses it; 0 for ever
 	maxBatch     int           // how many messages one request may ask for; 0 for any number
 	maxExpires   time.Duration // how long one request may wait; 0 for any time
 	next         string        // the subject of requests
@@ -61,6 +62,7 @@ func (b *Broker) handle(c *connection, info *jetstream.ConsumerInfo, src *Stream
 		stream: info.Stream, name: info.Name, durable: src.durable != "",
 		created: info.Created, streamMade: streamMade,
 		ackWait:  info.Config.AckWait,
+		inactive: info.Config.InactiveThreshold,
 		maxBatch: info.Config.MaxRequestBatch, maxExpires: info.Config.MaxRequestExpires,
 		next: fmt.Sprintf("%sCONSUMER.MSG.NEXT.%s.%s", b.apiPrefix(c), info.Stream, info.Name),
 	}
@@ -173,7 +175,7 @@ func (s *StreamSource) consumerConfig() jetstream.ConsumerConfig {
 	}
 	if s.durable == "" {
 		config.Name = "gostream-" + rand.Text()
-		config.InactiveThreshold = inactiveThreshold
+		config.InactiveThreshold = s.inactive
 	}
 	if s.ordered {
 		config.AckPolicy = jetstream.AckNonePolicy
