@@ -30,7 +30,8 @@ import (
 var update = flag.Bool("update", false, "write the tables of docs/brokers/nats.md instead of comparing them")
 
 // TestConformance proves that the broker keeps the contract, on an embedded server and
-// on the one at NATS_URL.
+// on the one at NATS_URL. It is not parallel to other tests: the kit looks whether the
+// memory of the process grows.
 func TestConformance(t *testing.T) {
 	for _, s := range []struct {
 		name string
@@ -196,7 +197,11 @@ func streamHarness(t *testing.T, s *site) brokertest.Harness {
 // inOrderHarness is of a consumer with one unsettled message at a time, whose
 // acknowledgements are confirmed.
 func inOrderHarness(t *testing.T, s *site) brokertest.Harness {
-	return streamsHarness(t, s, func(src nats.StreamSource) nats.StreamSource { return src.MaxAckPending(1).ConfirmAcks() })
+	h := streamsHarness(t, s, func(src nats.StreamSource) nats.StreamSource { return src.MaxAckPending(1).ConfirmAcks() })
+	// Each message takes two round trips. What grows would disturb the kits that run beside
+	// this one, which look at the memory of the same process.
+	h.Bulk = 5_000
+	return h
 }
 
 // readerHarness is of an ordered reader of what is new.

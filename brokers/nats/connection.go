@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	natsgo "github.com/nats-io/nats.go"
@@ -35,6 +36,8 @@ type connection struct {
 	mu   sync.Mutex
 	up   context.Context // ends when the connection is lost; made anew when it is back
 	down context.CancelFunc
+
+	atCut atomic.Uint64 // how much was published when the connection was lost
 }
 
 // dial connects as the configuration says.
@@ -119,6 +122,13 @@ func (c *connection) release() {
 	}
 }
 
+// upNow ends when the connection is lost.
+func (c *connection) upNow() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.up
+}
+
 // lost ends the questions that wait for an answer.
 func (c *connection) lost() {
 	c.mu.Lock()
@@ -132,9 +142,7 @@ func (c *connection) ask(ctx context.Context, f func(ctx context.Context) error)
 	if !c.nc.IsConnected() {
 		return natsgo.ErrDisconnected
 	}
-	c.mu.Lock()
-	up := c.up
-	c.mu.Unlock()
+	up := c.upNow()
 	asking, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(up, cancel)()
@@ -197,12 +205,28 @@ func (c *connection) drain(sub *natsgo.Subscription) error {
 	return err
 }
 
-// flush waits until the server has seen everything that was sent.
+// flush waits until the server has seen everything that was sent. When the connection is
+// lost meanwhile it goes on for what waits to be sent; what was on its way nobody knows.
 func (c *connection) flush(ctx context.Context) error {
-	if n, err := c.nc.Buffered(); err == nil && n == 0 && !c.nc.IsConnected() && c.settled.waiting() == 0 {
-		return nil // the server is gone, and nothing waits for it
+	var err error
+	for {
+		if c.nothingWaits() {
+			return err
+		}
+		if err = c.settled.flush(ctx); !errors.Is(err, natsgo.ErrDisconnected) || ctx.Err() != nil {
+			return err
+		}
 	}
-	return c.settled.flush(ctx)
+}
+
+// nothingWaits reports that the server is gone and that nothing is to be sent when it is
+// back. In the client's buffer there may be its own pings.
+func (c *connection) nothingWaits() bool {
+	if c.nc.IsConnected() || c.settled.waiting() > 0 {
+		return false
+	}
+	n, err := c.nc.Buffered()
+	return err == nil && (n == 0 || c.nc.Stats().OutMsgs == c.atCut.Load())
 }
 
 // watch tells of what happens to the connection, until it is closed.
@@ -214,6 +238,7 @@ func (b *Broker) watch(c *connection) {
 		case natsgo.RECONNECTING:
 			if !cut {
 				cut = true
+				c.atCut.Store(c.nc.Stats().OutMsgs)
 				c.lost()
 				b.tell(broker.Event{Kind: broker.EventDisconnected, Err: c.nc.LastError()})
 			}

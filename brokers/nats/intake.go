@@ -183,20 +183,10 @@ func (s *streamSubscription) stopIntake(ctx context.Context) error {
 	s.mu.Unlock()
 	s.poke()
 	var err error
-	if s.c.nc.IsConnected() && in.sub.IsValid() {
-		// The server's answer to the drain comes after whatever it had sent here.
-		if err = s.c.drain(in.sub); err == nil {
-			select {
-			case <-in.ended:
-			case <-ctx.Done():
-				err = ctx.Err()
-			}
-		}
-		if owed && err == nil {
+	if in.sub.IsValid() {
+		if err = s.endInbox(ctx, in); owed && err == nil {
 			s.purgeRequests(ctx)
 		}
-	} else {
-		_ = in.sub.Unsubscribe()
 	}
 	s.mu.Lock()
 	s.drained = true
@@ -206,6 +196,23 @@ func (s *streamSubscription) stopIntake(ctx context.Context) error {
 	s.giveBack(back)
 	s.poke()
 	return err
+}
+
+// endInbox ends the intake of an inbox. It returns when nothing more comes.
+func (s *streamSubscription) endInbox(ctx context.Context, in *inbox) error {
+	up := s.c.upNow()
+	if err := s.c.drain(in.sub); err != nil {
+		return err
+	}
+	// The server's answer comes after whatever it had sent here.
+	select {
+	case <-in.ended:
+	case <-up.Done():
+		_ = in.sub.Unsubscribe()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
 }
 
 // purgeRequests has an old server forget the requests of an inbox that is gone. When it
@@ -233,14 +240,10 @@ func (s *streamSubscription) withdrawRequests() []arrival {
 		s.pull.forgetRequests()
 	}
 	s.mu.Unlock()
-	if s.c.drain(old.sub) != nil {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 	defer cancel()
-	select {
-	case <-old.ended:
-	case <-ctx.Done():
+	if err := s.endInbox(ctx, old); err != nil && ctx.Err() == nil {
+		return nil
 	}
 	s.purgeRequests(ctx)
 	s.mu.Lock()
@@ -255,6 +258,14 @@ func (s *streamSubscription) withdrawRequests() []arrival {
 // giveBack returns messages that nobody has seen, in their order.
 func (s *streamSubscription) giveBack(arrivals []arrival) {
 	for _, a := range arrivals {
-		_ = s.c.nc.Publish(a.msg.Reply, bodyNak) // what fails comes back after AckWait
+		s.nak(a.msg.Reply)
+	}
+}
+
+// nak gives a message back. What fails comes back after AckWait, and so it does where the
+// server is gone: Shutdown need not wait for it.
+func (s *streamSubscription) nak(reply string) {
+	if s.c.nc.IsConnected() {
+		_ = s.c.nc.Publish(reply, bodyNak)
 	}
 }

@@ -19,7 +19,7 @@ func TestBurstAfterALongWait(t *testing.T) {
 	at := embeddedSite(t)
 	b, js := at.broker(t), at.jetStream(t)
 	name := at.stream(t, js, jetstream.StreamConfig{})
-	sub, err := nats.Stream(name+".a", name).Durable("d").AckWait(200*time.Millisecond).Subscribe(t.Context(), b)
+	sub, err := nats.Stream(name+".a", name).Durable("d").AckWait(time.Second).Subscribe(t.Context(), b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,12 +49,12 @@ func TestBurstAfterALongWait(t *testing.T) {
 	}
 	burst()
 	receive("at once") // the window is open now
-	late := time.AfterFunc(500*time.Millisecond, burst)
+	late := time.AfterFunc(2*time.Second, burst)
 	defer late.Stop()
 	receive("after a wait")
 
 	// The same when the wait ends without a message, and the next one begins later.
-	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	short, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 	defer cancel()
 	if _, err := sub.Receive(short); err == nil {
 		t.Fatal("a message came that was not published")

@@ -83,7 +83,8 @@ func (s *settlements) again() (n int, on uint64, err error) {
 }
 
 // flush returns when the server has seen everything that was sent, settlements and what
-// was published before.
+// was published before. When the connection is lost meanwhile it goes on with the next one
+// for the sake of settlements; where there are none it answers natsgo.ErrDisconnected.
 func (s *settlements) flush(ctx context.Context) error {
 	select {
 	case s.flushing <- struct{}{}:
@@ -97,7 +98,7 @@ func (s *settlements) flush(ctx context.Context) error {
 			return err
 		}
 		err = roundTrip(ctx, s.nc)
-		if err != nil && !errors.Is(err, natsgo.ErrDisconnected) {
+		if err != nil && (n == 0 || !errors.Is(err, natsgo.ErrDisconnected)) {
 			return err
 		}
 		if err := ctx.Err(); err != nil {

@@ -174,12 +174,10 @@ func (p *streamPublisher) awaitOne(ctx context.Context, c *connection, f jetstre
 		return p.await(ctx, f, name)
 	case <-half.C:
 	}
-	asking, cancel := context.WithTimeout(ctx, time.Until(deadline)/2)
-	lookup := c.ask(asking, func(ctx context.Context) error {
+	lookup := c.ask(ctx, func(ctx context.Context) error {
 		_, err := c.js.StreamNameBySubject(ctx, name)
 		return err
 	})
-	cancel()
 	err := p.await(ctx, f, name)
 	if err != nil && ctx.Err() != nil && errors.Is(lookup, jetstream.ErrStreamNotFound) {
 		return fail("publish", name, broker.ErrNotFound, fmt.Errorf("no stream keeps the subject, only subscribers of Core NATS listen there: %w", ctx.Err()))

@@ -374,7 +374,7 @@ func (s *streamSubscription) end(ctx context.Context) {
 	back := 0
 	for _, m := range held {
 		if m.state.CompareAndSwap(unsettled, settled) && !m.Stale() {
-			_ = s.c.nc.Publish(m.msg.Reply, bodyNak)
+			s.nak(m.msg.Reply)
 			back++
 		}
 	}
