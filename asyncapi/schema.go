@@ -89,12 +89,7 @@ func (s *schemas) reflect(t reflect.Type) (schema any, err error) {
 		jsonschema.InterceptDefName(func(t reflect.Type, _ string) string { return strconv.Itoa(s.number(t)) }),
 		jsonschema.InterceptSchema(interceptSchema),
 		jsonschema.InterceptProp(interceptField),
-		jsonschema.InterceptNullability(func(p jsonschema.InterceptNullabilityParams) {
-			if p.Type.Kind() == reflect.Array && p.Schema.HasType(jsonschema.Null) {
-				p.Schema.Type = nil
-				p.Schema.AddType(jsonschema.Array) // it is never null
-			}
-		}),
+		jsonschema.InterceptNullability(nullability),
 		jsonschema.CollectDefinitions(func(name string, def jsonschema.Schema) {
 			n, err := strconv.Atoi(name)
 			if err == nil {
@@ -114,9 +109,59 @@ func (s *schemas) reflect(t reflect.Type) (schema any, err error) {
 		return nil, err
 	}
 	for n, def := range defs {
+		nullable(s.types[n], def)
 		s.defs[n] = inOrder(def).(*object)
 	}
 	return inOrder(tree), nil
+}
+
+// nullability corrects what jsonschema-go says of a field: an array is never null, a
+// pointer to what may be anything is not null alone, and bytes are null where they are nil.
+func nullability(p jsonschema.InterceptNullabilityParams) {
+	switch {
+	case isBytes(p.Type) && p.Schema.Ref == nil && !p.OmitEmpty:
+		p.Schema.AddType(jsonschema.Null)
+	case !p.Schema.HasType(jsonschema.Null):
+	case p.Type.Kind() == reflect.Array:
+		p.Schema.Type = nil
+		p.Schema.AddType(jsonschema.Array)
+	case p.NullAdded && p.OrigSchema.Type == nil:
+		p.Schema.Type = nil
+	}
+}
+
+// nullable says whether the schema of a named type has null, by the type alone. Else the
+// place that jsonschema-go met first would decide for all: a field with a pointer to it, or
+// one without.
+func nullable(t reflect.Type, def *object) {
+	if def == nil || !def.has("type") || saysType(t) {
+		return
+	}
+	types := slices.Clone(def.list("type"))
+	if types == nil {
+		types = []any{def.get("type")}
+	}
+	types = slices.DeleteFunc(types, func(v any) bool { return v == "null" })
+	if (t.Kind() == reflect.Slice || t.Kind() == reflect.Map) && !implements(t, textMarshaler) {
+		types = append(types, "null")
+	}
+	switch len(types) {
+	case 0:
+	case 1:
+		def.set("type", types[0])
+	default:
+		def.set("type", types)
+	}
+}
+
+// isBytes reports a type that encoding/json writes as text in base64: a slice of bytes,
+// also of bytes of an own type, unless these encode themselves.
+func isBytes(t reflect.Type) bool {
+	if t == rawMessage || t.Kind() != reflect.Slice || t.Elem().Kind() != reflect.Uint8 {
+		return false
+	}
+	p := reflect.PointerTo(t.Elem())
+	return !p.Implements(jsonMarshaler) && !p.Implements(textMarshaler)
 }
 
 // keywords are those that stand first in a schema, in their order.
@@ -164,6 +209,7 @@ var (
 	jsonMarshaler = reflect.TypeFor[json.Marshaler]()
 	textMarshaler = reflect.TypeFor[encoding.TextMarshaler]()
 	rawMessage    = reflect.TypeFor[json.RawMessage]()
+	numberType    = reflect.TypeFor[json.Number]()
 )
 
 func implements(t, i reflect.Type) bool {
@@ -172,10 +218,14 @@ func implements(t, i reflect.Type) bool {
 
 // saysSchema reports a type that says its own schema, or a part of it.
 func saysSchema(t reflect.Type) bool {
+	return saysType(t) || implements(t, reflect.TypeFor[jsonschema.Enum]()) || implements(t, reflect.TypeFor[jsonschema.NamedEnum]())
+}
+
+// saysType reports a type that says more than its values.
+func saysType(t reflect.Type) bool {
 	for _, i := range []reflect.Type{
 		reflect.TypeFor[jsonschema.Exposer](), reflect.TypeFor[jsonschema.RawExposer](), reflect.TypeFor[jsonschema.Preparer](),
 		reflect.TypeFor[jsonschema.OneOfExposer](), reflect.TypeFor[jsonschema.AnyOfExposer](), reflect.TypeFor[jsonschema.AllOfExposer](),
-		reflect.TypeFor[jsonschema.Enum](), reflect.TypeFor[jsonschema.NamedEnum](),
 	} {
 		if implements(t, i) {
 			return true
@@ -214,6 +264,15 @@ func interceptSchema(p jsonschema.InterceptSchemaParams) (stop bool, err error) 
 		p.Schema.Type = nil
 		p.Schema.AddType(jsonschema.String)
 		return true, describe(t, p.Schema)
+	case isBytes(t):
+		p.Schema.Type = nil
+		p.Schema.AddType(jsonschema.String)
+		p.Schema.WithFormat("base64")
+		return true, describe(t, p.Schema)
+	case t == numberType: // a string in Go, a number in JSON
+		p.Schema.Type = nil
+		p.Schema.AddType(jsonschema.Number)
+		return true, nil
 	}
 	return false, nil
 }
@@ -290,7 +349,11 @@ func interceptField(p jsonschema.InterceptPropParams) error {
 		return nil
 	}
 	_, options, _ := strings.Cut(p.Field.Tag.Get("json"), ",")
-	if !strings.Contains(","+options+",", ",string,") || p.PropertySchema.Ref != nil {
+	s := p.PropertySchema
+	if s.Ref == nil && s.HasType(jsonschema.Null) && len(s.Enum) > 0 && !slices.Contains(s.Enum, nil) {
+		s.Enum = append(slices.Clone(s.Enum), nil) // a type alone does not let it be null
+	}
+	if !strings.Contains(","+options+",", ",string,") || s.Ref != nil {
 		return nil
 	}
 	t := p.Field.Type
@@ -301,7 +364,6 @@ func interceptField(p jsonschema.InterceptPropParams) error {
 	switch t.Kind() {
 	case reflect.Bool, reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
 		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Float32, reflect.Float64:
-		s := p.PropertySchema
 		s.Type, s.Format, s.Minimum, s.Maximum = nil, nil, nil, nil
 		s.AddType(jsonschema.String)
 		if null {

@@ -1,0 +1,130 @@
+package asyncapi_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/gostream/gostream"
+	"github.com/gostream/gostream/asyncapi"
+	"github.com/gostream/gostream/memory"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+type (
+	digest  []byte
+	octet   byte
+	four    [4]byte
+	level   int
+	levels  []level
+	nesting []nesting
+)
+
+func (level) Enum() []any { return []any{1, 2} }
+
+// shapes are fields whose JSON is not what their Go type looks like.
+type shapes struct {
+	Bytes   []byte      `json:"bytes"`
+	Digest  digest      `json:"digest"`
+	Octets  []octet     `json:"octets"`
+	Four    four        `json:"four"`
+	Number  json.Number `json:"number"`
+	Raw     json.RawMessage
+	Any     *any `json:"any"`
+	Level   level
+	Levels  levels
+	Nesting nesting
+	Choice  *string `json:"choice" enum:"a,b"`
+}
+
+// What Go writes fits its own schema, and what it would never write does not.
+func TestShapes(t *testing.T) {
+	t.Parallel()
+	value, choice := any("x"), "a"
+	full := shapes{
+		Bytes: []byte{1}, Digest: digest{250, 251}, Octets: []octet{1}, Number: "1.5", Raw: json.RawMessage(`[1,{"a":2}]`),
+		Any: &value, Level: 1, Levels: levels{2}, Nesting: nesting{{}, nil}, Choice: &choice,
+	}
+	spec := documentOf(t, mounting(gostream.Consume(take[shapes])))
+	valid(t, spec)
+	schema := compiled(t, spec, "/components/schemas/shapes")
+	for _, v := range []any{full, shapes{Level: 1}} {
+		data, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := fits(t, schema, string(data)); err != nil {
+			t.Errorf("%s does not fit: %v", data, err)
+		}
+	}
+	for _, wrong := range []string{`{"digest":[1]}`, `{"octets":[1]}`, `{"number":"1"}`, `{"four":null}`, `{"choice":"c"}`, `{"Level":3}`} {
+		if err := fits(t, schema, wrong); err == nil {
+			t.Errorf("%s fits", wrong)
+		}
+	}
+}
+
+func compiled(t *testing.T, spec *asyncapi.Spec, at string) *jsonschema.Schema {
+	t.Helper()
+	data, err := spec.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	c.DefaultDraft(jsonschema.Draft7)
+	if err := c.AddResource("mem:///document.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := c.Compile("mem:///document.json#" + at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return schema
+}
+
+func fits(t *testing.T, schema *jsonschema.Schema, text string) error {
+	t.Helper()
+	v, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return schema.Validate(v)
+}
+
+type (
+	direct  struct{ Level level }
+	pointed struct{ Level *level }
+)
+
+// The schema of a type does not depend on who uses it first, nor last.
+func TestSharedTypeIsTheSame(t *testing.T) {
+	t.Parallel()
+	of := func(handlers ...gostream.Handler) string {
+		t.Helper()
+		spec := documentOf(t, func(app *gostream.App) []asyncapi.Option {
+			r := gostream.NewRouter()
+			for i, h := range handlers {
+				r.Handle(string(rune('a'+i)), h)
+			}
+			app.Mount(memory.New(), r)
+			return nil
+		})
+		valid(t, spec)
+		return string(schemasOf(t, spec)["level"])
+	}
+	want := of(gostream.Consume(take[level]))
+	for name, got := range map[string]string{
+		"behind a pointer":  of(gostream.Consume(take[pointed])),
+		"the pointer last":  of(gostream.Consume(take[direct]), gostream.Consume(take[pointed])),
+		"the pointer first": of(gostream.Consume(take[pointed]), gostream.Consume(take[direct])),
+	} {
+		if got != want {
+			t.Errorf("%s the schema is %s, want %s", name, got, want)
+		}
+	}
+}
