@@ -51,10 +51,6 @@ func (c *comparison) schemas(path string, before, after any) {
 		}
 		return
 	}
-	if c.seen[pair{o, n}] {
-		return
-	}
-	c.seen[pair{o, n}] = true
 	switch oldNothing, newNothing := before == false, after == false; {
 	case oldNothing && newNothing:
 		return
@@ -65,6 +61,11 @@ func (c *comparison) schemas(path string, before, after any) {
 		c.widened("type", path, "something fits now")
 		return
 	}
+	// After true and false, which are no objects of their own.
+	if c.seen[pair{o, n}] {
+		return
+	}
+	c.seen[pair{o, n}] = true
 	if !c.types(path, o, n) {
 		return // what follows would only say the same
 	}
@@ -225,12 +226,30 @@ func idle(key string, n json.Number) bool {
 // wider are formats that hold all values of another.
 var wider = map[string]string{"int32": "int64", "float": "double"}
 
+// sizes are the lowest and the highest number of a format; of a float those up to which it
+// has every integer.
+var sizes = map[string][2]json.Number{
+	"int32": {"-2147483648", "2147483647"}, "int64": {"-9223372036854775808", "9223372036854775807"},
+	"float": {"-16777216", "16777216"}, "double": {"-9007199254740992", "9007199254740992"},
+}
+
+// within reports integers with bounds that a format of numbers holds anyway.
+func within(s *object, format string) bool {
+	size, ok := sizes[format]
+	lowest, low := s.get("minimum").(json.Number)
+	highest, high := s.get("maximum").(json.Number)
+	return ok && low && high && !slices.Contains(typesOf(s), "number") &&
+		compareNumbers(lowest, size[0]) >= 0 && compareNumbers(highest, size[1]) <= 0
+}
+
 // patterns compares what texts and numbers must look like.
 func (c *comparison) patterns(path string, o, n *object) {
 	for _, key := range [...]string{"format", "pattern", "multipleOf", "contentEncoding", "contentMediaType"} {
 		before, after := o.get(key), n.get(key)
 		switch x, y := o.text(key), n.text(key); {
 		case equal(before, after):
+		case key == "format" && (before == nil && within(o, y) || after == nil && within(n, x)):
+			// The bounds have told it: all of a uint16 is in an int64.
 		case before == nil:
 			c.narrowed("format", path, "it has the %s %s now", key, compact(after))
 		case after == nil:
