@@ -32,6 +32,7 @@ func TestParseFaults(t *testing.T) {
 		{"a key that is a list", "? [a]\n: b\n", []string{"a key is no string"}},
 		{"an alias in itself", "a: &a {b: *a}\n", []string{"500 levels"}},
 		{"deep", strings.Repeat("[", 2000), []string{"500 levels"}},
+		{"many values in JSON", `{"asyncapi": "3.0.0", "info": {"title": "a", "version": "1"}, "x-a": [` + strings.Repeat("1,", 500000) + "1]}", []string{"line 1", "500000 values"}},
 		{"no version", "info: {}\n", []string{"has no asyncapi: 3.0.0"}},
 		{"another version", "asyncapi: 2.6.0\n", []string{`"2.6.0"; convert it to 3.0.0`}},
 		{"a number", "asyncapi: 3.0\n", []string{"in quotes"}},

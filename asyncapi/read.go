@@ -32,6 +32,9 @@ func read(data []byte) (any, lines, error) {
 		if err == nil {
 			return v, at, nil
 		}
+		if errors.Is(err, errValues) || errors.Is(err, errDepth) {
+			return nil, nil, err // it is too much as YAML, too
+		}
 		clear(at)
 		if v, yamlErr := readYAML(data, at); yamlErr == nil {
 			return v, at, nil
@@ -62,6 +65,7 @@ type jsonReader struct {
 	at     lines
 	offset int // up to which lines are counted
 	line   int
+	seen   int // values so far
 }
 
 // position is the line of where the decoder is.
@@ -90,6 +94,9 @@ func (r *jsonReader) value(depth int) (any, error) {
 	t, err := r.dec.Token()
 	if err != nil {
 		return nil, r.fault(err)
+	}
+	if r.seen++; r.seen > maxValues {
+		return nil, r.fault(errValues)
 	}
 	delim, ok := t.(json.Delim)
 	if !ok {
