@@ -51,6 +51,9 @@ func (c *comparison) schemas(path string, before, after any) {
 		}
 		return
 	}
+	if c.nulls(path, o, n) {
+		return
+	}
 	switch oldNothing, newNothing := before == false, after == false; {
 	case oldNothing && newNothing:
 		return
@@ -81,6 +84,46 @@ func (c *comparison) schemas(path string, before, after any) {
 			c.differ.add(false, "description", c.place(path), "its %s has changed", key)
 		}
 	}
+}
+
+// nulls compares what null is an alternative to with what it is an alternative to on the
+// other side, or with what is never null there; it reports whether that was all.
+func (c *comparison) nulls(path string, o, n *object) bool {
+	before, inOld := orNull(o)
+	after, inNew := orNull(n)
+	switch {
+	case inOld && inNew:
+	case inNew && never(c.differ.old, before):
+		c.widened("type", path, "it may be null now")
+	case inOld && never(c.differ.new, after):
+		c.narrowed("type", path, "it is never null any more")
+	default:
+		return false
+	}
+	c.schemas(path, before, after)
+	return true
+}
+
+// orNull takes a schema apart that says nothing but that null fits, or another schema.
+func orNull(s *object) (other any, ok bool) {
+	for _, key := range [...]string{"anyOf", "oneOf"} {
+		branches := s.list(key)
+		if len(branches) != 2 || slices.ContainsFunc(s.keys, func(k string) bool { return k != key && k != "title" && k != "description" }) {
+			continue
+		}
+		for i, b := range branches {
+			if o, _ := b.(*object); o.len() == 1 && o.get("type") == "null" {
+				return branches[1-i], true
+			}
+		}
+	}
+	return s, false
+}
+
+// never reports a schema that null does not fit by its type.
+func never(root *object, v any) bool {
+	found, _ := resolve(root, v)
+	return !slices.Contains(typesOf(asSchema(found)), "null")
 }
 
 // anything is the schema of no restriction.
