@@ -353,6 +353,11 @@ func interceptField(p jsonschema.InterceptPropParams) error {
 	if s.Ref == nil && s.HasType(jsonschema.Null) && len(s.Enum) > 0 && !slices.Contains(s.Enum, nil) {
 		s.Enum = append(slices.Clone(s.Enum), nil) // a type alone does not let it be null
 	}
+	if s.Ref != nil && mayBeNull(p.Field) {
+		of := jsonschema.Schema{Ref: s.Ref}
+		s.Ref, s.AnyOf = nil, []jsonschema.SchemaOrBool{of.ToSchemaOrBool(), jsonschema.Null.ToSchemaOrBool()}
+		return nil
+	}
 	if !strings.Contains(","+options+",", ",string,") || s.Ref != nil {
 		return nil
 	}
@@ -371,6 +376,27 @@ func interceptField(p jsonschema.InterceptPropParams) error {
 		}
 	}
 	return nil
+}
+
+// mayBeNull reports a field that is written as null, while the schema of its type has none:
+// a pointer that is not left out where it is nil. The tag nullable:"false" says that it
+// never is.
+func mayBeNull(f reflect.StructField) bool {
+	_, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+	for option := range strings.SplitSeq(options, ",") {
+		if option == "omitempty" || option == "omitzero" {
+			return false
+		}
+	}
+	if f.Type.Kind() != reflect.Pointer || f.Tag.Get("nullable") == "false" {
+		return false
+	}
+	switch t := indirect(f.Type); t.Kind() {
+	case reflect.Slice, reflect.Map, reflect.Interface:
+		return saysType(t)
+	default:
+		return !encodesItself(t) || saysSchema(t)
+	}
 }
 
 // assign gives the types their keys: those that have a schema, and named payloads.

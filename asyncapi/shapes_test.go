@@ -3,6 +3,7 @@ package asyncapi_test
 import (
 	"bytes"
 	"encoding/json"
+	"math/big"
 	"strings"
 	"testing"
 
@@ -36,6 +37,13 @@ type shapes struct {
 	Levels  levels
 	Nesting nesting
 	Choice  *string `json:"choice" enum:"a,b"`
+	Next    *shapes `json:"next" description:"The one behind."`
+	Maybe   *level  `json:"maybe"`
+	Big     *big.Int
+	List    *levels
+	Never   *direct `json:"never,omitempty"`
+	Zero    *direct `json:"zero,omitzero"`
+	Not     *direct `json:"not,omitempty" nullable:"false"`
 }
 
 // What Go writes fits its own schema, and what it would never write does not.
@@ -45,7 +53,10 @@ func TestShapes(t *testing.T) {
 	full := shapes{
 		Bytes: []byte{1}, Digest: digest{250, 251}, Octets: []octet{1}, Number: "1.5", Raw: json.RawMessage(`[1,{"a":2}]`),
 		Any: &value, Level: 1, Levels: levels{2}, Nesting: nesting{{}, nil}, Choice: &choice,
+		Big: big.NewInt(1), List: &levels{1},
 	}
+	next, one := full, level(1)
+	full.Next, full.Maybe = &next, &one
 	spec := documentOf(t, mounting(gostream.Consume(take[shapes])))
 	valid(t, spec)
 	schema := compiled(t, spec, "/components/schemas/shapes")
@@ -58,7 +69,7 @@ func TestShapes(t *testing.T) {
 			t.Errorf("%s does not fit: %v", data, err)
 		}
 	}
-	for _, wrong := range []string{`{"digest":[1]}`, `{"octets":[1]}`, `{"number":"1"}`, `{"four":null}`, `{"choice":"c"}`, `{"Level":3}`} {
+	for _, wrong := range []string{`{"digest":[1]}`, `{"octets":[1]}`, `{"number":"1"}`, `{"four":null}`, `{"choice":"c"}`, `{"Level":3}`, `{"maybe":3}`, `{"next":{"Level":3}}`, `{"never":null}`, `{"zero":null}`, `{"not":null}`} {
 		if err := fits(t, schema, wrong); err == nil {
 			t.Errorf("%s fits", wrong)
 		}
