@@ -350,6 +350,9 @@ func interceptField(p jsonschema.InterceptPropParams) error {
 	}
 	_, options, _ := strings.Cut(p.Field.Tag.Get("json"), ",")
 	s := p.PropertySchema
+	if s.Ref == nil && s.HasType(jsonschema.Null) && neverNull(p.Field) && s.Type.SimpleTypes == nil && !saysType(indirect(p.Field.Type)) {
+		s.RemoveType(jsonschema.Null)
+	}
 	if s.Ref == nil && s.HasType(jsonschema.Null) && len(s.Enum) > 0 && !slices.Contains(s.Enum, nil) {
 		s.Enum = append(slices.Clone(s.Enum), nil) // a type alone does not let it be null
 	}
@@ -378,17 +381,24 @@ func interceptField(p jsonschema.InterceptPropParams) error {
 	return nil
 }
 
-// mayBeNull reports a field that is written as null, while the schema of its type has none:
-// a pointer that is not left out where it is nil. The tag nullable:"false" says that it
-// never is.
-func mayBeNull(f reflect.StructField) bool {
+// neverNull reports a field that is left out where it is nil, or whose tag
+// nullable:"false" says that it never is.
+func neverNull(f reflect.StructField) bool {
+	if f.Tag.Get("nullable") == "true" {
+		return false
+	}
 	_, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 	for option := range strings.SplitSeq(options, ",") {
 		if option == "omitempty" || option == "omitzero" {
-			return false
+			return true
 		}
 	}
-	if f.Type.Kind() != reflect.Pointer || f.Tag.Get("nullable") == "false" {
+	return f.Tag.Get("nullable") == "false"
+}
+
+// mayBeNull reports a field that is written as null, while the schema of its type has none.
+func mayBeNull(f reflect.StructField) bool {
+	if f.Type.Kind() != reflect.Pointer || neverNull(f) {
 		return false
 	}
 	switch t := indirect(f.Type); t.Kind() {

@@ -43,6 +43,10 @@ type shapes struct {
 	List    *levels
 	Never   *direct `json:"never,omitempty"`
 	Zero    *direct `json:"zero,omitzero"`
+	Kept    []int   `json:"kept,omitzero"`
+	Sum     []byte  `json:"sum,omitzero"`
+	May     *level  `json:"may,omitempty" nullable:"true"`
+	Key     []byte  `json:"key,omitempty" nullable:"false"`
 	Not     *direct `json:"not,omitempty" nullable:"false"`
 }
 
@@ -69,7 +73,10 @@ func TestShapes(t *testing.T) {
 			t.Errorf("%s does not fit: %v", data, err)
 		}
 	}
-	for _, wrong := range []string{`{"digest":[1]}`, `{"octets":[1]}`, `{"number":"1"}`, `{"four":null}`, `{"choice":"c"}`, `{"Level":3}`, `{"maybe":3}`, `{"next":{"Level":3}}`, `{"never":null}`, `{"zero":null}`, `{"not":null}`} {
+	if err := fits(t, schema, `{"may":null}`); err != nil {
+		t.Error(err)
+	}
+	for _, wrong := range []string{`{"digest":[1]}`, `{"octets":[1]}`, `{"number":"1"}`, `{"four":null}`, `{"choice":"c"}`, `{"Level":3}`, `{"maybe":3}`, `{"next":{"Level":3}}`, `{"never":null}`, `{"zero":null}`, `{"not":null}`, `{"kept":null}`, `{"sum":null}`, `{"key":null}`} {
 		if err := fits(t, schema, wrong); err == nil {
 			t.Errorf("%s fits", wrong)
 		}
