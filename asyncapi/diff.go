@@ -120,22 +120,25 @@ func (d *differ) channels() {
 	})
 }
 
-// movedTo is the key of the new channel that all operations of an old one, now gone, are
-// on; "" where there is none. Their addresses are compared with the operations.
+// movedTo is the key of the new channel that all operations and replies of an old one, now
+// gone, are on; "" where there is none. Their addresses are compared with the operations.
 func (d *differ) movedTo(channel string) string {
 	to := ""
 	o, n := d.old.object("operations"), d.new.object("operations")
 	for i := range o.len() {
 		k := o.keys[i]
 		before, after := d.followed(o.get(k), n.get(k))
-		if channelOf(before) != channel {
-			continue
+		oldReply, newReply := d.followed(before.get("reply"), after.get("reply"))
+		for _, of := range [...][2]*object{{before, after}, {oldReply, newReply}} {
+			if channelOf(of[0]) != channel {
+				continue
+			}
+			now := channelOf(of[1])
+			if now == "" || to != "" && now != to || d.old.object("channels").has(now) {
+				return ""
+			}
+			to = now
 		}
-		now := channelOf(after)
-		if now == "" || to != "" && now != to || d.old.object("channels").has(now) {
-			return ""
-		}
-		to = now
 	}
 	return to
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gostream/gostream"
 	"github.com/gostream/gostream/asyncapi"
+	"github.com/gostream/gostream/memory"
 )
 
 func parse(t testing.TB, text string) *asyncapi.Spec {
@@ -283,10 +284,36 @@ func TestDiffDocuments(t *testing.T) {
 					t.Errorf("%v: breaking is %v", c, c.Breaking)
 				}
 			}
-			if !found || changes.Breaking() != tt.breaking && tt.rule != "channel-renamed" {
+			if !found || changes.Breaking() != tt.breaking {
 				t.Errorf("%s: breaking is %v:\n%s", tt.rule, changes.Breaking(), changes)
 			}
 		})
+	}
+}
+
+// A second broker with the same names changes keys, and nothing for others: also that of
+// the channel of answers.
+func TestDiffOfSecondBroker(t *testing.T) {
+	t.Parallel()
+	of := func(brokers int) *asyncapi.Spec {
+		return documentOf(t, func(app *gostream.App) []asyncapi.Option {
+			for i := range brokers {
+				b, r := memory.New(), gostream.NewRouter()
+				r.Handle("prices", gostream.Reply(reply[string, before]).ToReplyTo(), gostream.Named("prices"+strings.Repeat("-again", i)))
+				app.Mount(b, r)
+			}
+			return nil
+		})
+	}
+	changes := asyncapi.Diff(of(1), of(2))
+	renamed := 0
+	for _, c := range changes.List {
+		if c.Rule == "channel-renamed" {
+			renamed++
+		}
+	}
+	if changes.Breaking() || renamed != 2 {
+		t.Errorf("%d channels are called something else, want 2:\n%s", renamed, changes)
 	}
 }
 
