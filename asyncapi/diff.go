@@ -405,9 +405,26 @@ func (d *differ) messages(where string, o, n *object, sent bool) {
 		d.message(where+", message "+m.name, m.body, after[i].body, sent)
 		after = slices.Delete(after, i, i+1)
 	}
-	if len(gone) == 1 && len(after) == 1 {
-		d.add(false, "message-renamed", where+", message "+after[0].name, "it was called %s", gone[0].name)
-		d.message(where+", message "+after[0].name, gone[0].body, after[0].body, sent)
+	renamed := func(m, to namedMessage) {
+		d.add(false, "message-renamed", where+", message "+to.name, "it was called %s", m.name)
+		d.message(where+", message "+to.name, m.body, to.body, sent)
+	}
+	// One type in several encodings: each has its counterpart in the same encoding.
+	left := gone[:0:0]
+	for _, m := range gone {
+		of := func(root *object) func(namedMessage) bool {
+			return func(x namedMessage) bool { return d.contentType(root, x.body) == d.contentType(d.old, m.body) }
+		}
+		i := slices.IndexFunc(after, of(d.new))
+		if i < 0 || count(after, of(d.new)) > 1 || count(gone, of(d.old)) > 1 {
+			left = append(left, m)
+			continue
+		}
+		renamed(m, after[i])
+		after = slices.Delete(after, i, i+1)
+	}
+	if gone = left; len(gone) == 1 && len(after) == 1 {
+		renamed(gone[0], after[0])
 		return
 	}
 	for _, m := range gone {
@@ -416,6 +433,15 @@ func (d *differ) messages(where string, o, n *object, sent bool) {
 	for _, m := range after {
 		d.add(sent, "message-added", where+", message "+m.name, "added")
 	}
+}
+
+func count(list []namedMessage, is func(namedMessage) bool) (n int) {
+	for _, m := range list {
+		if is(m) {
+			n++
+		}
+	}
+	return n
 }
 
 func (d *differ) message(where string, o, n *object, sent bool) {

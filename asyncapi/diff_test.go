@@ -317,6 +317,25 @@ func TestDiffOfSecondBroker(t *testing.T) {
 	}
 }
 
+// A type in two encodings that is called something else is not gone.
+func TestDiffOfRenamedMessages(t *testing.T) {
+	t.Parallel()
+	of := func(h gostream.Handler) *asyncapi.Spec {
+		return documentOf(t, mounting(h, gostream.Codecs(as("application/cbor"))))
+	}
+	type another before
+	old := of(gostream.Consume(take[before]))
+	if c := asyncapi.Diff(old, of(gostream.Consume(take[another]))); c.Breaking() || len(c.List) < 2 || c.List[0].Rule != "message-renamed" {
+		t.Errorf("another name: %s", c)
+	}
+	type other struct {
+		ID int `json:"id"`
+	}
+	if c := asyncapi.Diff(old, of(gostream.Consume(take[other]))); !c.Breaking() {
+		t.Errorf("another name and another type: %s", c)
+	}
+}
+
 // The answers to a request that the app receives are sent by it, and the other way round.
 func TestDiffReplies(t *testing.T) {
 	t.Parallel()
