@@ -162,7 +162,7 @@ func sameShape(t reflect.Type, textTimes bool, tags ...string) bool {
 		if t == timeType {
 			return textTimes
 		}
-		if t == rawMessage || saysSchema(t) || implements(t, jsonMarshaler) || implements(t, textMarshaler) {
+		if t == rawMessage || t == numberType || saysSchema(t) || implements(t, jsonMarshaler) || implements(t, textMarshaler) {
 			return false
 		}
 		switch t.Kind() {

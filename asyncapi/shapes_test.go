@@ -146,3 +146,16 @@ func TestSharedTypeIsTheSame(t *testing.T) {
 		}
 	}
 }
+
+// A json.Number is a number in JSON alone.
+func TestNumberInOtherCodecs(t *testing.T) {
+	t.Parallel()
+	type numbered struct{ N json.Number }
+	for _, contentType := range []string{"application/json", "application/cbor", "application/msgpack"} {
+		spec := documentOf(t, mounting(gostream.Consume(take[numbered]), gostream.WithCodec(as(contentType))))
+		valid(t, spec)
+		if _, has := schemasOf(t, spec)["numbered"]; has != (contentType == "application/json") {
+			t.Errorf("%s has a schema: %v", contentType, has)
+		}
+	}
+}
