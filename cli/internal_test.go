@@ -1,13 +1,16 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -239,3 +242,16 @@ type ownPublisher struct{ memory.PatternSource }
 
 func (s *ownPublisher) Publisher(broker.Broker) broker.Publisher            { return s }
 func (*ownPublisher) Publish(context.Context, broker.OutgoingMessage) error { return nil }
+
+// A line that could not be read to its end is no message.
+func TestLineCutByAnError(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("the disk is gone")
+	in := &input{r: bufio.NewReader(io.MultiReader(strings.NewReader("whole\ncut of"), iotest.ErrReader(broken)))}
+	if line, err := in.line(t.Context()); string(line) != "whole" || err != nil {
+		t.Fatalf("the first line is %q, %v", line, err)
+	}
+	if line, err := in.line(t.Context()); line != nil || !errors.Is(err, broken) {
+		t.Errorf("the second line is %q, %v; want the error", line, err)
+	}
+}

@@ -84,6 +84,9 @@ func (in *input) line(ctx context.Context) ([]byte, error) {
 	return in.read(ctx, func() ([]byte, error) {
 		for {
 			line, err := in.rawLine()
+			if err != nil && !errors.Is(err, io.EOF) {
+				return nil, err // what was read of the line is not all of it
+			}
 			if line = bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r")); len(line) > 0 {
 				return line, nil
 			}
