@@ -53,6 +53,8 @@ type Config struct {
 // project is what the templates see.
 type project struct {
 	Name, Ident, Broker, DefaultBroker string
+	// Binary is what "go build" calls the program.
+	Binary string
 	// Go is the version of the image to build with.
 	Go string
 	// Replaced: gostream comes from a checkout.
@@ -67,6 +69,8 @@ func (c Config) Check() error {
 		found = append(found, err)
 	} else if err := module.CheckImportPath(c.module()); err != nil {
 		found = append(found, fmt.Errorf("--module %q is no module path: take one such as example.com/%s", c.Module, name))
+	} else if slices.Contains(reserved, c.module()) {
+		found = append(found, fmt.Errorf("%q means something else to the go command: set a module path, such as --module example.com/%s", c.module(), name))
 	} else if _, standard := needsOwnPath(c.module()); standard {
 		found = append(found, fmt.Errorf("%q is a package of the standard library: set a module path, such as --module example.com/%s", c.module(), name))
 	}
@@ -100,6 +104,10 @@ func needsOwnPath(path string) (string, bool) {
 	first, _, _ := strings.Cut(path, "/")
 	return first, slices.Contains(standard, first)
 }
+
+// reserved are module paths that the go command takes for something else: a package that
+// no test can import, and words for sets of packages.
+var reserved = []string{"all", "main", "tool", "work"}
 
 // standard are the first elements of the standard library's packages.
 var standard = []string{
@@ -176,6 +184,7 @@ func render(c Config) (map[string][]byte, error) {
 	}
 	p := project{
 		Name: name, Ident: ident(name), Broker: c.Broker, DefaultBroker: DefaultBroker,
+		Binary: binary(c.module()),
 		Go: goVersion, Replaced: c.Gostream.Checkout != "",
 	}
 	files := map[string][]byte{"go.mod": goMod}
@@ -223,6 +232,15 @@ func execute(name string, p project) ([]byte, error) {
 		return nil, err
 	}
 	return out.Bytes(), nil
+}
+
+// binary is what "go build" calls the program of a module: the last element of its path
+// that is no major version.
+func binary(modulePath string) string {
+	if prefix, _, ok := module.SplitPathVersion(modulePath); ok {
+		modulePath = prefix
+	}
+	return path.Base(modulePath)
 }
 
 // ident makes of a project's name one for streams, consumers and groups, in which NATS

@@ -212,10 +212,29 @@ func TestNames(t *testing.T) {
 	for name, ok := range map[string]bool{
 		"demo": true, "my-service": true, "my.service": true, "v2": true, "Shop": true,
 		"-demo": false, "my service": false, ".demo": false, "demo.": false, "größe": false, "a:b": false, "con": false, "net": false, "log": false,
+		"main": false, "all": false, "tool": false, "work": false,
 	} {
 		c := config(t, name, "memory")
 		if err := c.Check(); (err == nil) != ok {
 			t.Errorf("%s: %v", name, fmt.Sprint(err))
+		}
+	}
+}
+
+// What "go build" leaves in the folder is called by the module path, not by the folder.
+func TestBinaryIsIgnored(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]string{"": "demo", "example.com/shop": "shop", "example.com/shop/v2": "shop"} {
+		c := config(t, "demo", "memory")
+		c.Module = path
+		if err := Write(c); err != nil {
+			t.Fatal(err)
+		}
+		for file, line := range map[string]string{".gitignore": "/" + want, ".dockerignore": want} {
+			text, err := os.ReadFile(filepath.Join(c.Dir, file))
+			if err != nil || !slices.Contains(strings.Split(string(text), "\n"), line) {
+				t.Errorf("module %q: %s has no line %s: %q, %v", path, file, line, text, err)
+			}
 		}
 	}
 }
