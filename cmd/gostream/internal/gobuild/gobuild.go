@@ -97,6 +97,9 @@ type Inputs struct {
 	Dirs []string
 	// Embeds are folders with files that a package embeds: each file in one counts.
 	Embeds []string
+	// Incomplete: a package is not there or cannot be read. Dirs then has all folders that
+	// may hold it, and a new folder in one counts.
+	Incomplete bool
 }
 
 // listed is what the go command tells of a package.
@@ -104,6 +107,7 @@ type listed struct {
 	Dir        string
 	Standard   bool
 	EmbedFiles []string
+	Error      *struct{ Err string }
 	Module     *struct {
 		Dir     string
 		Main    bool
@@ -114,11 +118,12 @@ type listed struct {
 // FindInputs returns what the command in dir is built from: the packages of its own module
 // and of those that its go.mod, or a workspace, takes from a folder.
 func FindInputs(ctx context.Context, dir string) (Inputs, error) {
-	out, err := output(ctx, dir, "list", "-e", "-deps", "-json=Dir,Standard,EmbedFiles,Module", ".")
+	out, err := output(ctx, dir, "list", "-e", "-deps", "-json=Dir,Standard,EmbedFiles,Module,Error", ".")
 	if err != nil {
 		return Inputs{}, err
 	}
 	var in Inputs
+	var roots []string // of the modules
 	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
 		var p listed
 		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
@@ -126,6 +131,7 @@ func FindInputs(ctx context.Context, dir string) (Inputs, error) {
 		} else if err != nil {
 			return Inputs{}, fmt.Errorf("reading the output of go list: %w", err)
 		}
+		in.Incomplete = in.Incomplete || p.Error != nil
 		local := p.Module != nil && (p.Module.Main || p.Module.Replace != nil && p.Module.Replace.Version == "")
 		if p.Standard || p.Dir == "" || !local {
 			continue
@@ -133,6 +139,7 @@ func FindInputs(ctx context.Context, dir string) (Inputs, error) {
 		in.Dirs = append(in.Dirs, p.Dir)
 		if p.Module.Dir != "" {
 			in.Dirs = append(in.Dirs, p.Module.Dir)
+			roots = append(roots, p.Module.Dir)
 		}
 		for _, f := range p.EmbedFiles {
 			in.Embeds = append(in.Embeds, filepath.Dir(filepath.Join(p.Dir, f)))
@@ -140,6 +147,12 @@ func FindInputs(ctx context.Context, dir string) (Inputs, error) {
 	}
 	if len(in.Dirs) == 0 {
 		return Inputs{}, fmt.Errorf("go list names no package in %s", dir)
+	}
+	if in.Incomplete {
+		slices.Sort(roots)
+		for _, root := range slices.Compact(roots) {
+			in.Dirs = append(in.Dirs, Folders(root).Dirs...)
+		}
 	}
 	for _, list := range []*[]string{&in.Dirs, &in.Embeds} {
 		slices.Sort(*list)
@@ -151,18 +164,23 @@ func FindInputs(ctx context.Context, dir string) (Inputs, error) {
 // Folders returns dir and the folders below it that may hold Go files: what to watch while
 // the go command cannot tell.
 func Folders(dir string) Inputs {
-	var in Inputs
+	in := Inputs{Incomplete: true}
 	// What cannot be read is not watched.
 	_ = filepath.WalkDir(dir, func(file string, d os.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
 			return nil
 		}
-		if name := d.Name(); file != dir && (strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") ||
-			name == "data" || name == "node_modules" || name == "testdata" || name == "vendor") {
+		if file != dir && !MayHoldGo(d.Name()) {
 			return filepath.SkipDir
 		}
 		in.Dirs = append(in.Dirs, file)
 		return nil
 	})
 	return in
+}
+
+// MayHoldGo reports whether a folder of that name may hold packages that are being written.
+func MayHoldGo(name string) bool {
+	return !strings.HasPrefix(name, ".") && !strings.HasPrefix(name, "_") &&
+		!slices.Contains([]string{"data", "node_modules", "testdata", "vendor"}, name)
 }

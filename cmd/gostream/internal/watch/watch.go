@@ -2,6 +2,7 @@
 package watch
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -94,7 +95,7 @@ func (w *Watcher) run() {
 			if !ok {
 				return
 			}
-			if e.Op == fsnotify.Chmod || !matters(in, e.Name) {
+			if e.Op == fsnotify.Chmod || !matters(in, e.Name) && !(in.Incomplete && isNewFolder(e)) {
 				continue
 			}
 			changed = append(changed, e.Name)
@@ -137,4 +138,13 @@ func matters(in gobuild.Inputs, file string) bool {
 		return true
 	}
 	return strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go")
+}
+
+// isNewFolder reports a folder that has come and may hold the package that a build missed.
+func isNewFolder(e fsnotify.Event) bool {
+	if !e.Has(fsnotify.Create) || !gobuild.MayHoldGo(filepath.Base(e.Name)) {
+		return false
+	}
+	info, err := os.Stat(e.Name)
+	return err == nil && info.IsDir()
 }
