@@ -47,13 +47,24 @@ func TestGettingStarted(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	// In a new home the go command begins a process for its telemetry, which may still write
+	// there when the folder is removed.
+	for _, dir := range []string{".config", "Library/Application Support"} {
+		dir = filepath.Join(work, "home", dir, "go", "telemetry")
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "mode"), []byte("off"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	addr, release, err := keepPort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.Close()
+	t.Cleanup(release)
 	r.env = append(goVars(t),
-		"NATS_LISTEN="+l.Addr().String(), // the page has the default, which may be taken
+		"NATS_LISTEN="+addr, // the page has the default, which may be taken
 		"GOBIN="+filepath.Join(work, "bin"), "HOME="+filepath.Join(work, "home"), "TMPDIR="+filepath.Join(work, "tmp"),
 		"PATH="+filepath.Join(work, "bin")+string(filepath.ListSeparator)+os.Getenv("PATH"))
 	t.Cleanup(r.close)
@@ -293,9 +304,10 @@ var masks = []struct {
 }{
 	{regexp.MustCompile(`\d\d:\d\d:\d\d`), "TIME"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+Z`), "TIME"},
-	{regexp.MustCompile(`\b\d+(\.\d+)?(ns|µs|ms|s)\b`), "DURATION"},
+	{regexp.MustCompile(`\b(\d+h)?(\d+m)?\d+(\.\d+)?(ns|µs|ms|s)\b`), "DURATION"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "ADDRESS"},
 	{regexp.MustCompile(`process \d+`), "process N"},
+	{regexp.MustCompile(`(?m)^go: downloading .*\n`), ""},
 	{regexp.MustCompile(`(?m)[ \t]+$`), ""},
 	{regexp.MustCompile(`\(cached\)`), "DURATION"},
 }
@@ -324,5 +336,35 @@ func TestPageSteps(t *testing.T) {
 `
 	if got.String() != want {
 		t.Errorf("the steps are\n%s, want\n%s", &got, want)
+	}
+}
+
+// A busy machine takes minutes for what the page has in seconds.
+func TestMask(t *testing.T) {
+	t.Parallel()
+	r := &reader{root: "/r/o/o/t", work: "/w"}
+	for _, text := range []string{"built in 1.28s; x", "built in 1m3.1s; x", "built in 1h0m3s; x", "built in 87.6µs; x", "go: downloading example.com/a v1.0.0\nbuilt in 0s; x"} {
+		if got := mask(r, text); got != "built in DURATION; x" {
+			t.Errorf("%q is masked as %q", text, got)
+		}
+	}
+}
+
+// A port that is kept is free for a server, and nobody else is given it.
+func TestKeepPort(t *testing.T) {
+	t.Parallel()
+	addr, release, err := keepPort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	for range 2 {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

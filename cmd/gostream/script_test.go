@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -257,10 +259,44 @@ func freePort(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: freeport variable")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, release, err := keepPort()
 	ts.Check(err)
-	ts.Setenv(args[0], l.Addr().String())
-	ts.Check(l.Close())
+	ts.Defer(release)
+	ts.Setenv(args[0], addr)
+}
+
+// keepPort returns an address of this machine that nobody listens at. On Linux it stays
+// bound until release is called, so that the system gives it to nobody else, while a server
+// that asks for it by its number gets it. Elsewhere another process may come first.
+func keepPort() (addr string, release func(), err error) {
+	if runtime.GOOS != "linux" {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return "", nil, err
+		}
+		return l.Addr().String(), func() {}, l.Close()
+	}
+	syscall.ForkLock.RLock()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(fd)
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return "", nil, err
+	}
+	bound, err := syscall.Sockaddr(nil), syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
+	if err == nil {
+		err = syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	}
+	if err == nil {
+		bound, err = syscall.Getsockname(fd)
+	}
+	if err != nil {
+		return "", nil, errors.Join(err, syscall.Close(fd))
+	}
+	port := bound.(*syscall.SockaddrInet4).Port
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), func() { _ = syscall.Close(fd) }, nil
 }
 
 // natsserver VAR: a server, whose URL is put into the variable. It ends with the script.
