@@ -213,6 +213,43 @@ func TestALoopThatDoesNotAcknowledgeIsFound(t *testing.T) {
 	}
 }
 
+// What the stub says while a loop waits for its turn is understood by all.
+func TestHeartbeatsOfTheStub(t *testing.T) {
+	t.Parallel()
+	site, err := openNATS("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := site.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	stub, err := newStubJetStream(site)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stub.patience = 5 * time.Second
+	w := noop
+	for name, run := range map[string]streamLoop{
+		rowRaw: rawMessages, rowCallback: rawConsume, rowModule: moduleStream, rowRuntime: runtimeStream,
+	} {
+		r := begin(t, contest{inFlight: 64, ledger: &w}, entrant{name: name, start: jetStreamWith(stub, noop, run)})
+		r.count = 100
+		err := errors.Join(r.ready(t.Context()), r.pass(t.Context()))
+		stub.mu.Lock()
+		c := stub.conns[stub.stream]
+		stub.mu.Unlock()
+		for i := 0; i < 3 && err == nil; i++ {
+			c.heartbeat()
+			err = r.pass(t.Context())
+		}
+		if err := errors.Join(err, r.rig.stop()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // BenchmarkLoops is for profiles: one loop of a broker.
 func BenchmarkLoops(b *testing.B) {
 	all := brokerContests(b)

@@ -157,6 +157,7 @@ type stubConn struct {
 	subs     map[string]string // ids by subject
 	rest     []byte            // the beginning of what was written in part
 	asking   string            // the inbox that requests name
+	beat     *time.Timer       // of heartbeats to that inbox; nil before there is one
 
 	// The messages, all equally long, and how many were granted, asked for (of a stream),
 	// and acknowledged; at is how many bytes of them were read.
@@ -350,7 +351,25 @@ func (c *stubConn) request(inbox string, batch []byte) error {
 	c.asking = inbox
 	ack := fmt.Sprintf("$JS.ACK.%s.%s.1.1000001.1000001.1700000000000000000.4096", c.stub.stream, durable)
 	c.deliver(fmt.Sprintf("MSG %s %s %s %d\r\n", c.stub.stream, c.subs[inbox], ack, payloadSize), c.stub.stream)
+	c.beat = time.AfterFunc(stubHeartbeat, c.heartbeat)
 	return nil
+}
+
+// stubHeartbeat is less than any client asks for: a loop waits while others have their
+// turn, and must not believe that its server is gone.
+const stubHeartbeat = time.Second
+
+// heartbeat says that the server is still there.
+func (c *stubConn) heartbeat() {
+	const header = "NATS/1.0 100 Idle Heartbeat\r\n\r\n"
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return
+	}
+	fmt.Fprintf(&c.out, "HMSG %s %s %d %d\r\n%s\r\n", c.asking, c.subs[c.asking], len(header), len(header), header)
+	c.readable.Signal()
+	c.beat.Reset(stubHeartbeat)
 }
 
 // Close ends the connection.
@@ -358,6 +377,9 @@ func (c *stubConn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
+	if c.beat != nil {
+		c.beat.Stop()
+	}
 	c.readable.Signal()
 	return nil
 }
