@@ -341,8 +341,14 @@ func (c *comparison) fields(path string, o, n *object) {
 		switch inOld, inNew := before.has(name), after.has(name); {
 		case inOld && !inNew && !is:
 			c.removed(at, n)
+			if others := n.object("additionalProperties"); others.len() > 0 {
+				c.schemas(at, before.get(name), others)
+			}
 		case !inOld && inNew && !was:
 			c.added(at, o, is)
+			if others := o.object("additionalProperties"); others.len() > 0 {
+				c.schemas(at, others, after.get(name))
+			}
 		default:
 			if is && !was {
 				c.narrowed("field-required", at, "it is required now")
