@@ -22,8 +22,10 @@ the exit code is 2. It opens no connection and calls no hook.`,
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(p.out, "ok: %s: %s, %s, %s; no connection was made\n", p.title(),
-				count(len(d.Brokers), "broker"), count(len(d.Subscriptions), "subscription"), count(len(d.Publishers), "publisher"))
+			if _, err := fmt.Fprintf(p.out, "ok: %s: %s, %s, %s; no connection was made\n", p.title(),
+				count(len(d.Brokers), "broker"), count(len(d.Subscriptions), "subscription"), count(len(d.Publishers), "publisher")); err != nil {
+				return failed(err)
+			}
 			return nil
 		},
 	}
