@@ -185,7 +185,7 @@ func render(c Config) (map[string][]byte, error) {
 	p := project{
 		Name: name, Ident: ident(name), Broker: c.Broker, DefaultBroker: DefaultBroker,
 		Binary: binary(c.module()),
-		Go: goVersion, Replaced: c.Gostream.Checkout != "",
+		Go:     goVersion, Replaced: c.Gostream.Checkout != "",
 	}
 	files := map[string][]byte{"go.mod": goMod}
 	if len(goSum) > 0 {
