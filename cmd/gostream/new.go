@@ -7,6 +7,7 @@ import (
 	"io"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -67,7 +68,7 @@ func begin(ctx context.Context, stdout, stderr io.Writer, c scaffold.Config, dir
 	}
 	fmt.Fprintf(stdout, "%s is written: a service on %s\n", dir, c.Broker)
 	if !tidy {
-		fmt.Fprintf(stdout, "\n  cd %s\n  go mod tidy\n  go test ./...\n  go run . run\n", dir)
+		fmt.Fprintf(stdout, "\n  cd %s\n  go mod tidy\n  go test ./...\n  go run . run\n", shellWord(dir))
 		return nil
 	}
 	if err := goModTidy(ctx, c.Dir); err != nil {
@@ -76,9 +77,9 @@ func begin(ctx context.Context, stdout, stderr io.Writer, c scaffold.Config, dir
 		return exitCode(exitFailure)
 	}
 	if work := workspace(ctx, c.Dir); work != "" {
-		fmt.Fprintf(stderr, "gostream: the folder is below the workspace %s, which has to know it: go work use %s\n", work, dir)
+		fmt.Fprintf(stderr, "gostream: the folder is below the workspace %s, which has to know it: go work use %s\n", work, shellWord(dir))
 	}
-	fmt.Fprintf(stdout, "\n  cd %s\n  go test ./...\n  go run . run\n", dir)
+	fmt.Fprintf(stdout, "\n  cd %s\n  go test ./...\n  go run . run\n", shellWord(dir))
 	return nil
 }
 
@@ -105,4 +106,12 @@ func workspace(ctx context.Context, dir string) string {
 		return ""
 	}
 	return work
+}
+
+// shellWord is a path as it is typed.
+func shellWord(path string) string {
+	if strings.ContainsAny(path, " \t'()&;$`*?") {
+		return strconv.Quote(path)
+	}
+	return path
 }
