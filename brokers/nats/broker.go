@@ -299,9 +299,10 @@ func (b *Broker) Publisher() broker.Publisher {
 // JetStreamPublisher returns the publisher that waits until the server has confirmed
 // that a stream has the message. A subject that no stream takes is broker.ErrNotFound,
 // for a single message after half a second of the server's silence; one that only
-// subscribers of Core NATS take is never confirmed. A context without a deadline gets one
-// of five seconds. What is published to an inbox (a subject that begins with "_", or with
-// [InboxPrefix]) is a reply that no stream keeps: it is sent and flushed. The publisher
+// subscribers of Core NATS take is both that and a context error, when the time is up,
+// because they may have the message. A context without a deadline gets one of five
+// seconds. What is published to an inbox (a subject that begins with "_", or with
+// [InboxPrefix], or that of FromConn's connection) is a reply that no stream keeps: it is sent and flushed. The publisher
 // does not ask: the reply to a request that a stream takes is the stream's confirmation.
 func (b *Broker) JetStreamPublisher() broker.Publisher { return &b.stream }
 
@@ -361,7 +362,10 @@ func (b *Broker) Health(ctx context.Context) error {
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, natsgo.ErrDisconnected):
+		return fail("health", "", nil, err)
+	case err != nil:
 		return b.fail("health", "", err)
 	}
 	return nil

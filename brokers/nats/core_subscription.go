@@ -191,15 +191,12 @@ func (s *coreSubscription) Close(ctx context.Context) error {
 		defer s.b.forget(s)
 		ctx, cancel := withDefault(ctx, broker.DefaultShutdownTimeout)
 		defer cancel()
-		if err = s.c.drain(s.sub); s.c.nc.IsClosed() {
-			err = nil
-		}
-		// With the server gone nothing more can arrive. Else its answer comes after
-		// whatever it had sent.
+		err = s.c.drain(s.sub)
 		if err == nil && s.c.nc.IsConnected() {
-			if err = s.c.roundTrip(ctx); errors.Is(err, natsgo.ErrDisconnected) {
-				err = nil
-			}
+			err = s.c.roundTrip(ctx) // the answer comes after whatever the server had sent
+		}
+		if errors.Is(err, natsgo.ErrDisconnected) || s.c.nc.IsClosed() {
+			err = nil // nothing more can arrive
 		}
 		s.drained.Store(true)
 		s.poke()

@@ -112,7 +112,8 @@ func TLS(t *tls.Config) Option {
 
 // MaxReconnects bounds how often in a row the broker tries to reconnect to each
 // server. The default is for ever. When it has given up, every operation answers
-// broker.ErrNotConnected. n < 0 is a mistake that Check reports; 0 is not to reconnect.
+// broker.ErrNotConnected; so it does, with a limit, where the server ends the connection
+// over something that the client does not know. n < 0 is a mistake that Check reports; 0 is not to reconnect.
 func MaxReconnects(n int) Option {
 	return option(func(c *config) {
 		if n < 0 {

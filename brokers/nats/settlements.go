@@ -132,6 +132,7 @@ const noGeneration = math.MaxUint64
 func (s *settlements) forget(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	n = min(n, len(s.sent)) // another connection may have adopted them
 	rest := copy(s.sent, s.sent[n:])
 	clear(s.sent[rest:])
 	s.sent = s.sent[:rest]
