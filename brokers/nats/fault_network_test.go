@@ -11,7 +11,6 @@ import (
 	"time"
 
 	natsgo "github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/gostream/gostream/broker"
 	"github.com/gostream/gostream/brokers/nats"
@@ -99,7 +98,6 @@ func TestStalledWithFullBuffers(t *testing.T) {
 	onServers(t, func(t *testing.T, s *faultServer) {
 		p := s.proxy(t)
 		b := nats.New(p.Addr(), quick()...)
-		told := listen(b)
 		if err := b.Connect(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +142,64 @@ func TestStalledWithFullBuffers(t *testing.T) {
 			t.Errorf("Shutdown took %v, want %v", took, limit)
 		}
 		publishing.Wait()
-		_ = told
+	})
+}
+
+// The network takes nothing of what is written, and the client, which is locked meanwhile,
+// cannot find it out by its pings.
+func TestStalledWriteIsGivenUp(t *testing.T) {
+	onServers(t, func(t *testing.T, s *faultServer) {
+		p := s.proxy(t)
+		b := nats.New(p.Addr(), quick(nats.PingInterval(300*time.Millisecond), nats.ReconnectBuffer(1<<20))...)
+		told := connectBroker(t, b)
+		p.Stall()
+		payload := bytes.Repeat([]byte("x"), 512<<10)
+		ctx, cancel := context.WithTimeout(t.Context(), faultLimit)
+		defer cancel()
+		began := time.Now()
+		for ctx.Err() == nil && len(told.of(broker.EventDisconnected)) == 0 {
+			// An error is that of the connection, or of the buffer.
+			_ = b.Publisher().Publish(ctx, broker.OutgoingMessage{Name: "void", Payload: payload})
+		}
+		if took := time.Since(began); took > 25*time.Second {
+			t.Errorf("the connection was given up after %v, want some seconds", took)
+		}
+		p.Resume()
+		told.await(t, broker.EventReconnected, 1)
+	})
+}
+
+// A Shutdown without a server does not wait for it when nothing is to be sent: what is
+// unsettled comes back by itself. It may begin before the client has noticed.
+func TestShutdownWithoutAServer(t *testing.T) {
+	onServers(t, func(t *testing.T, s *faultServer) {
+		name := unique()
+		s.stream(t, name)
+		s.put(t, name+".orders", 1, 100)
+		for round := range 10 {
+			p := s.proxy(t)
+			b := nats.New(p.Addr(), quick()...)
+			told := listen(b)
+			if err := b.Connect(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			sub := subscribe(t, b, nats.Stream(name+".>", name).Durable(fmt.Sprintf("desk%d", round)))
+			for range 5 {
+				receive(t, sub)
+			}
+			p.Cut()
+			if round%2 == 0 {
+				told.await(t, broker.EventDisconnected, 1)
+			}
+			began := time.Now()
+			err := b.Shutdown(context.Background())
+			if took := time.Since(began); took > 3*time.Second {
+				t.Errorf("round %d: Shutdown took %v: %v", round, took, err)
+			}
+			if round%2 == 0 && err != nil {
+				t.Errorf("round %d: Shutdown: %v", round, err)
+			}
+		}
 	})
 }
 
@@ -157,7 +212,6 @@ func TestCutWhileShutdownFlushes(t *testing.T) {
 		s.put(t, name+".orders", 1, 1)
 		p := s.proxy(t)
 		b := nats.New(p.Addr(), quick()...)
-		told := listen(b)
 		if err := b.Connect(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -183,7 +237,6 @@ func TestCutWhileShutdownFlushes(t *testing.T) {
 		if err := <-down; err != nil {
 			t.Errorf("Shutdown: %v", err)
 		}
-		_ = told
 		s.settled(t, name, "desk")
 	})
 }
@@ -416,5 +469,3 @@ func TestConfirmedPublishWithoutAStream(t *testing.T) {
 		}
 	})
 }
-
-var _ = jetstream.DeliverAllPolicy
