@@ -292,16 +292,12 @@ func TestManyPublishesWithoutConfirmation(t *testing.T) {
 		defer p.Resume()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		began := time.Now()
 		var all sync.WaitGroup
 		errs := make([]error, many)
 		for i := range many {
 			all.Go(func() { errs[i] = pub.Publish(ctx, broker.OutgoingMessage{Name: name + ".a"}) })
 		}
 		all.Wait()
-		if took := time.Since(began); took > 3*time.Second {
-			t.Errorf("the publishes took %v, their time was a second", took)
-		}
 		for i, err := range errs {
 			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Fatalf("publish %d: %v", i, err)
