@@ -9,7 +9,7 @@ import (
 // together is how many tests run at once at least. They wait, for leases and for servers,
 // much longer than they work: with one for each processor, as is the default, two
 // processors are idle most of the time.
-const together = "8"
+const together = "4"
 
 func TestMain(m *testing.M) {
 	flag.Parse()
