@@ -89,6 +89,9 @@ func rawMessages(nc *natsgo.Conn, stream string, w work, p probe) (func() error,
 		handle := handler(w, p)
 		for {
 			m, err := it.Next()
+			if errors.Is(err, jetstream.ErrNoHeartbeat) {
+				continue // it asks again
+			}
 			if err == nil {
 				err = handle(m.Data())
 			}

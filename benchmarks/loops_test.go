@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -247,6 +248,45 @@ func TestHeartbeatsOfTheStub(t *testing.T) {
 		if err := errors.Join(err, r.rig.stop()); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// The stub delivers no more than is asked for, and wakes who has forgotten to ask.
+func TestTheStubDeliversWhatIsAskedFor(t *testing.T) {
+	t.Parallel()
+	stub := newStubNATS()
+	stub.stream = "S"
+	c := &stubConn{stub: stub, subs: make(map[string]string)}
+	c.readable.L = &c.mu
+	const request = `{"batch":2,"expires":30000000000}`
+	var n uint64
+	_, err := fmt.Fprintf(c, "SUB in 7\r\nPUB $JS.API.CONSUMER.MSG.NEXT.S.loop in %d\r\n%s\r\n", len(request), request)
+	if err = errors.Join(err, c.grant(5, func() uint64 { n++; return n })); err != nil {
+		t.Fatal(err)
+	}
+	read := func() string {
+		buf := make([]byte, 1<<16)
+		n, err := c.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(buf[:n])
+	}
+	if got := strings.Count(read(), "MSG S 7 $JS.ACK.S."); got != 2 {
+		t.Errorf("%d messages came, 2 were asked for", got)
+	}
+	if c.heartbeat(); !strings.HasPrefix(read(), "HMSG in 7 ") || c.acked != 0 {
+		t.Error("no sign of life")
+	}
+	if c.heartbeat(); !strings.Contains(read(), "408 Request Timeout") {
+		t.Error("3 messages wait, nobody asks, and the request has not run out")
+	}
+	_, err = fmt.Fprintf(c, "PUB $JS.API.CONSUMER.MSG.NEXT.S.loop in %d\r\n%s\r\n", len(request), request)
+	if got := strings.Count(read(), "MSG S 7 "); err != nil || got != 2 {
+		t.Errorf("%d messages came, 2 more were asked for: %v", got, err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

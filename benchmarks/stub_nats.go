@@ -355,17 +355,23 @@ func (c *stubConn) request(inbox string, batch []byte) error {
 	return nil
 }
 
-// stubHeartbeat is less than any client asks for: a loop waits while others have their
-// turn, and must not believe that its server is gone.
-const stubHeartbeat = time.Second
+// stubHeartbeat is how often the stub looks whether a loop waits. It is less than any
+// client asks for: while others have their turn it must not believe that its server is
+// gone.
+const stubHeartbeat = 100 * time.Millisecond
 
-// heartbeat says that the server is still there.
+// heartbeat says that the server is still there. A client that has handled all that it
+// asked for before the goroutine that asks has come back does not ask again by itself; what
+// wakes it is a request that ran out, as on a server, though sooner.
 func (c *stubConn) heartbeat() {
-	const header = "NATS/1.0 100 Idle Heartbeat\r\n\r\n"
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return
+	}
+	header := "NATS/1.0 100 Idle Heartbeat\r\n\r\n"
+	if c.granted > c.asked && c.at == c.due() {
+		header = "NATS/1.0 408 Request Timeout\r\nNats-Pending-Messages: 0\r\nNats-Pending-Bytes: 0\r\n\r\n"
 	}
 	fmt.Fprintf(&c.out, "HMSG %s %s %d %d\r\n%s\r\n", c.asking, c.subs[c.asking], len(header), len(header), header)
 	c.readable.Signal()
