@@ -61,7 +61,7 @@ func rawKafka(s *kafkaSite, topic, group string, w work, p probe) (func() error,
 	}, handler(w, p))
 }
 
-// rawKafkaByPoll marks when all records of a poll were handled. It is cheaper, and at
+// rawKafkaByPoll marks when all records of a poll were handled. It allocates less, and is at
 // another place: a crash repeats up to as many records as a poll brings, however often was
 // committed meanwhile.
 func rawKafkaByPoll(s *kafkaSite, topic, group string, w work, p probe) (func() error, error) {
