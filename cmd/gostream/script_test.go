@@ -70,7 +70,8 @@ func runScripts(t *testing.T, folder string) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"start": start, "await": await, "signal": sendSignal, "ended": ended,
+			"nomodules": noModules,
+			"start":     start, "await": await, "signal": sendSignal, "ended": ended,
 			"freeport": freePort, "natsserver": natsServer, "kafkacluster": kafkaCluster,
 			"edit": edit, "get": get, "same": sameLines, "url": urlOf, "orders": orders, "handled": handled,
 		},
@@ -252,6 +253,12 @@ func ended(ts *testscript.TestScript, neg bool, args []string) {
 	if got := fmt.Sprint(j.cmd.ProcessState.ExitCode()); got != args[1] {
 		ts.Fatalf("%s has ended with code %s, want %s (%v)", args[0], got, args[1], j.cmd.ProcessState)
 	}
+}
+
+// noModules ("nomodules") takes away the modules that were downloaded, and the way to others.
+func noModules(ts *testscript.TestScript, _ bool, _ []string) {
+	ts.Setenv("GOMODCACHE", ts.MkAbs("nothing"))
+	ts.Setenv("GOPROXY", "off")
 }
 
 // freeport VAR: an address of this machine that nobody listens at.
