@@ -47,7 +47,14 @@ func TestConnectionsCutTenTimesUnderLoad(t *testing.T) {
 		for who, e := range map[string]*clusterEvents{"the app": told, "the publisher": toldOther} {
 			clusterUntil(t, "that "+who+" is told of the end of the cut", func() bool { return len(e.of(broker.EventReconnected)) > cut })
 		}
-		if err := b.Health(clusterContext(t)); err != nil {
+		// It may dial a broker that nobody has asked yet, on a connection of before the cut.
+		var err error
+		for range 5 {
+			if err = b.Health(clusterContext(t)); err == nil {
+				break
+			}
+		}
+		if err != nil {
 			t.Errorf("health after cut %d: %v", cut+1, err)
 		}
 	}
