@@ -1,7 +1,6 @@
 package gostream_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -9,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,7 +25,7 @@ var update = flag.Bool("update", false, "write testdata/log.golden instead of co
 // letter, connection lost and back, subscription down and live again, pause, drain, given
 // back, stop. One line each.
 func TestLog(t *testing.T) {
-	var log syncBuffer
+	var log logText
 	synctest.Test(t, func(t *testing.T) { logScenario(t, &log) })
 	got := log.String()
 	if strings.Contains(got, "body-") {
@@ -49,7 +47,7 @@ func TestLog(t *testing.T) {
 	}
 }
 
-func logScenario(t *testing.T, log *syncBuffer) {
+func logScenario(t *testing.T, log *logText) {
 	feeds := make(chan *feed, 2)
 	first, second := newFeed(), newFeed()
 	feeds <- first
@@ -150,29 +148,11 @@ func (h traceHandler) WithGroup(name string) slog.Handler {
 	return traceHandler{h.Handler.WithGroup(name)}
 }
 
-// syncBuffer is a buffer that several goroutines may write to.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 // A program around the app gives the logger of an app that has none of its own.
 func TestDefaultLogger(t *testing.T) {
 	t.Parallel()
-	var own, outer syncBuffer
-	logTo := func(b *syncBuffer) *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }
+	var own, outer logText
+	logTo := func(b *logText) *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }
 	run := func(app *gostream.App) {
 		t.Helper()
 		app.Mount(memory.New())
